@@ -1,0 +1,39 @@
+"""Chunks as views over one spectrogram: overlap costs no memory and no copy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.config import FrontEnd
+
+
+def chunk_count(frames: int, front_end: FrontEnd) -> int:
+    """How many chunks a spectrogram of `frames` frames has; at least 1 for a track with any frame."""
+    if frames <= 0:
+        return 0
+    return 1 + max(0, frames - front_end.chunk_frames) // front_end.chunk_step_frames
+
+
+def chunks_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uint8]:
+    """Overlapping chunks of a track.
+
+    Chunk i begins at frame `i * chunk_step_frames`. A tail shorter than one step is not heard on its
+    own (all but its last moments lie in the chunk before). A track shorter than one chunk is repeated
+    until it fills one: a network trained on full chunks hears music to the end, not a silence that
+    the track does not have.
+
+    Args:
+        log_mel: uint8 [frames, mel_bands], C-contiguous.
+
+    Returns:
+        uint8 [chunks, chunk_frames, mel_bands]: a read-only view, except for the repeated short track.
+    """
+    frames = log_mel.shape[0]
+    if 0 < frames < front_end.chunk_frames:
+        repeats = -(-front_end.chunk_frames // frames)
+        return np.tile(log_mel, (repeats, 1))[np.newaxis, : front_end.chunk_frames]
+    if frames == 0:
+        return np.empty((0, front_end.chunk_frames, log_mel.shape[1]), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(log_mel, front_end.chunk_frames, axis=0)
+    return np.swapaxes(windows[:: front_end.chunk_step_frames], 1, 2)

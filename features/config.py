@@ -1,0 +1,90 @@
+"""The front end: every number that turns audio into the log-Mel levels a network sees.
+
+One frozen object, stored in each bundle and each record, so that features of one front end can
+never meet a network of another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontEnd:
+    """How audio becomes log-Mel levels, and how levels become chunks.
+
+    A level is an unsigned byte: `round((10 log10(power) - level_floor_db) / level_step_db)`, clipped to
+    0..255, where `power` is librosa's Mel power spectrogram of samples in [-1, 1]. The reference is
+    therefore absolute (power 1.0), not the loudest moment of the track: it means the same for a
+    four-second clip and a ten-hour mix, and needs no second pass. A full-scale 1 kHz sine lies near
+    +42 dB, so half-decibel steps from -80 dB hold 16-bit music with room at both ends.
+    What level means to the ear of a network is the network's own business (model/network.py).
+
+    Raises:
+        ValueError: if a value is out of range, naming the field.
+    """
+
+    sample_rate_hz: int = 22_050
+    n_fft: int = 2048
+    hop_length: int = 1024
+    mel_bands: int = 128
+    fmin_hz: float = 0.0
+    fmax_hz: float = 11_025.0
+    level_floor_db: float = -80.0
+    level_step_db: float = 0.5
+    chunk_s: float = 4.0
+    chunk_step_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "n_fft", "hop_length", "mel_bands", "level_step_db", "chunk_s", "chunk_step_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"front end: {name} must be above 0, not {getattr(self, name)!r}")
+        if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:
+            raise ValueError(
+                f"front end: need 0 <= fmin_hz < fmax_hz <= half the sample rate, not {self.fmin_hz} and {self.fmax_hz}"
+            )
+        if self.chunk_step_frames < 1 or self.chunk_frames < 1:
+            raise ValueError("front end: a chunk and its step must span at least one frame")
+
+    @property
+    def chunk_frames(self) -> int:
+        """Spectrogram frames in one chunk (86 for 4 s at hop 1024)."""
+        return int(self.chunk_s * self.sample_rate_hz / self.hop_length)
+
+    @property
+    def chunk_step_frames(self) -> int:
+        """Frames from the start of one chunk to the start of the next (43 for 2 s at hop 1024)."""
+        return int(self.chunk_step_s * self.sample_rate_hz / self.hop_length)
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.sample_rate_hz / self.hop_length
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FrontEnd:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: for an unknown or missing field: a front end with a default guessed in is another front end.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown, missing = sorted(set(values) - names), sorted(names - set(values))
+        if unknown or missing:
+            raise ValueError(f"front end: unknown fields {unknown}, missing fields {missing}")
+        return cls(**values)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that differ whenever any field differs."""
+        canonical = json.dumps({k: float(v) for k, v in self.to_dict().items()}, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def differences(self, other: FrontEnd) -> str:
+        """What differs, for an error message: 'hop_length 1024 != 2048'."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return ", ".join(f"{k} {mine[k]} != {theirs[k]}" for k in mine if mine[k] != theirs[k])

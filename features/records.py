@@ -1,0 +1,121 @@
+"""The one module that knows the keys of our tf.train.Example records: encode, parse, schema version.
+
+One record is one track: its whole log-Mel as bytes, what was decoded, and (in training shards) what
+it is labelled. Chunks are cut by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from features.config import FrontEnd
+from features.errors import RecordError
+from features.schema import AudioInfo, Track, TrackFeatures
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What a training record is labelled.
+
+    Attributes:
+        genres: one or more label names; several mean that all of them are claimed, not which.
+        split: train, valid, test, or another name the labels file gives.
+        group: whatever must not stand on two sides of a split: the artist, else the track_id.
+    """
+
+    genres: tuple[str, ...]
+    split: str = ""
+    group: str = ""
+
+
+def encode(features: TrackFeatures, labels: Labels | None = None) -> bytes:
+    """One track as a serialised tf.train.Example."""
+    import tensorflow as tf
+
+    def text(*values: str) -> Any:
+        return tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[v.encode("utf-8", "surrogateescape") for v in values])
+        )
+
+    def integer(value: int) -> Any:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    frames, mel_bands = features.log_mel.shape
+    fields = {
+        "schema_version": integer(SCHEMA_VERSION),
+        "front_end": text(features.front_end),
+        "uri": text(features.track.uri),
+        "track_id": text(features.track.track_id),
+        "size": integer(features.track.size),
+        # Microseconds as an integer: the float feature of tf.train.Example has 32 bits.
+        "mtime_us": integer(round(features.track.mtime * 1e6)),
+        "container": text(features.audio.container),
+        "codec": text(features.audio.codec),
+        "duration_us": integer(round(features.audio.duration_s * 1e6)),
+        "sample_rate_hz": integer(features.audio.sample_rate_hz),
+        "channels": integer(features.audio.channels),
+        "genre_before": text(*features.genre_before),
+        "frames": integer(frames),
+        "mel_bands": integer(mel_bands),
+        "log_mel": tf.train.Feature(bytes_list=tf.train.BytesList(value=[features.log_mel.tobytes()])),
+    }
+    if labels is not None:
+        fields |= {"genres": text(*labels.genres), "split": text(labels.split), "group": text(labels.group)}
+    # Deterministic: a map field has no order of its own, and shards must not differ between runs.
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(deterministic=True)
+
+
+def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | None]:
+    """The inverse of `encode`.
+
+    Raises:
+        RecordError: the bytes are no such record, or were made by another schema or front end.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        fields = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise RecordError(f"not a genrebeam record: {error}") from error
+    if "schema_version" not in fields:
+        raise RecordError("not a genrebeam record: it has no schema_version")
+
+    def texts(key: str) -> tuple[str, ...]:
+        return tuple(v.decode("utf-8", "surrogateescape") for v in fields[key].bytes_list.value)
+
+    def integer(key: str) -> int:
+        return int(fields[key].int64_list.value[0])
+
+    version, made_by = integer("schema_version"), texts("front_end")[0]
+    if version > SCHEMA_VERSION:
+        raise RecordError(f"record of schema {version}: this genrebeam reads up to {SCHEMA_VERSION}; upgrade it")
+    track_id = texts("track_id")[0]
+    if made_by != front_end.fingerprint():
+        raise RecordError(
+            f"{track_id}: features of front end {made_by}, but the model needs {front_end.fingerprint()}; extract them anew"
+        )
+    shape = integer("frames"), integer("mel_bands")
+    payload = fields["log_mel"].bytes_list.value[0]
+    if len(payload) != shape[0] * shape[1] or shape[1] != front_end.mel_bands:
+        raise RecordError(f"{track_id}: {len(payload)} bytes of log-Mel do not make {shape[0]} x {shape[1]} levels")
+    features = TrackFeatures(
+        track=Track(texts("uri")[0], track_id, integer("size"), integer("mtime_us") / 1e6),
+        audio=AudioInfo(
+            texts("container")[0],
+            texts("codec")[0],
+            integer("duration_us") / 1e6,
+            integer("sample_rate_hz"),
+            integer("channels"),
+        ),
+        log_mel=np.frombuffer(payload, np.uint8).reshape(shape),
+        front_end=made_by,
+        genre_before=texts("genre_before"),
+    )
+    labels = Labels(texts("genres"), texts("split")[0], texts("group")[0]) if "genres" in fields else None
+    return features, labels

@@ -1,0 +1,66 @@
+"""What travels through the pipeline: tracks, their features, and the reasons why a track has none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """A file to analyse. `uri` says how to read it, `track_id` who it is.
+
+    Attributes:
+        uri: an absolute local path, or a URL of another file system (gs://...). A local name that is
+            not valid UTF-8 is a percent-encoded file:// URL (see pipelines/library.py).
+        track_id: the path relative to its library, with forward slashes.
+        size: bytes.
+        mtime: last modification, seconds since 1970 UTC, to the microsecond; 0.0 where unknown.
+    """
+
+    uri: str
+    track_id: str
+    size: int
+    mtime: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioInfo:
+    """What the decoder found. `container` and `codec` are lower-case names such as mp3, ogg, vorbis, pcm_s16le."""
+
+    container: str
+    codec: str
+    duration_s: float
+    sample_rate_hz: int
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrackFeatures:
+    """One track as the network sees it.
+
+    Attributes:
+        track: whose features these are.
+        audio: what was decoded.
+        log_mel: uint8 [frames, mel_bands], the levels of features/config.py.
+        front_end: fingerprint of the front end that made them.
+        genre_before: genre values found in the file's own tags, in their order.
+    """
+
+    track: Track
+    audio: AudioInfo
+    log_mel: NDArray[np.uint8]
+    front_end: str
+    genre_before: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejection:
+    """Why a track has no result: `stage` is discover, extract, predict or apply; `error` a class name of errors.py."""
+
+    track: Track
+    stage: str
+    error: str
+    message: str

@@ -1,0 +1,1 @@
+"""The Beam graphs, the command line and the tag writers. The only place that imports Beam."""

@@ -1,0 +1,75 @@
+"""The `genrebeam` command: which commands there are, and how errors look. Each command has a module of its own.
+
+Command modules are imported only when their command is asked for: `genrebeam --help` must not wait for
+Beam or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import click
+
+from features.errors import GenrebeamError
+
+COMMANDS = {
+    "tag": ("pipelines.commands.tag", "Hear the genre of every track in a library."),
+}
+
+# Exit codes are part of the interface; docs/cli.md lists them.
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TOO_MANY_REJECTS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are modules with a `command` attribute."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="genrebeam", prog_name="genrebeam")
+def cli() -> None:
+    """Tag an entire music catalog with genres."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code. One line per error; a traceback only with --debug."""
+    args = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in args
+    try:
+        code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("genrebeam: interrupted; what is committed stays, run the same command to go on", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except GenrebeamError as error:
+        if debug:
+            raise
+        click.echo(f"genrebeam: {error}", err=True)
+        sys.exit(getattr(error, "exit_code", EXIT_USAGE))
+    except Exception as error:
+        if debug:
+            raise
+        logging.getLogger(__name__).exception("unexpected error")
+        message = " ".join(str(error).split()) or "no message"
+        click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)
+        sys.exit(EXIT_FAILED)

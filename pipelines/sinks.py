@@ -1,0 +1,71 @@
+"""What is written down: the Arrow schemas of results and rejects, and the rows that fill them.
+
+Documented column by column in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pyarrow as pa
+
+from features.schema import Rejection, Track
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+_TRACK = [
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("track_id", pa.string(), nullable=False),
+    pa.field("size", pa.int64(), nullable=False),
+    pa.field("mtime", _TIME, nullable=False),
+]
+_RUN = [
+    pa.field("run_id", pa.string(), nullable=False),
+    pa.field("processed_at", _TIME, nullable=False),
+]
+
+RESULTS = pa.schema(
+    [
+        *_TRACK,
+        pa.field("container", pa.string()),
+        pa.field("codec", pa.string()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("sample_rate_hz", pa.int32()),
+        pa.field("channels", pa.int32()),
+        pa.field("genre", pa.string()),
+        pa.field("confidence", pa.float32()),
+        pa.field("top", pa.list_(pa.struct([("genre", pa.string()), ("score", pa.float32())]))),
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("chunk_scores", pa.list_(pa.list_(pa.float32()))),
+        pa.field("genre_before", pa.list_(pa.string())),
+        pa.field("model_id", pa.string()),
+        pa.field("model_fingerprint", pa.string()),
+        pa.field("vote", pa.string()),
+        *_RUN,
+    ]
+)
+
+REJECTS = pa.schema(
+    [*_TRACK, pa.field("stage", pa.string()), pa.field("error", pa.string()), pa.field("message", pa.string()), *_RUN]
+)
+
+
+def utc(seconds: float) -> dt.datetime:
+    """Seconds since 1970 as a UTC datetime, rounded to the microsecond that a file's mtime is compared at."""
+    return dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=round(seconds * 1e6))
+
+
+def track_columns(track: Track) -> dict[str, Any]:
+    return {"uri": track.uri, "track_id": track.track_id, "size": track.size, "mtime": utc(track.mtime)}
+
+
+def reject_row(rejection: Rejection, run_id: str, processed_at: dt.datetime) -> dict[str, Any]:
+    return {
+        **track_columns(rejection.track),
+        "stage": rejection.stage,
+        "error": rejection.error,
+        "message": rejection.message,
+        "run_id": run_id,
+        "processed_at": processed_at,
+    }

@@ -1,0 +1,41 @@
+"""Packaging of genrebeam. Tool settings live in pyproject.toml; exact tested versions in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="genrebeam",
+    version="0.1.0",
+    description="Tag an entire music catalog with genres: an Apache Beam pipeline with a trained CNN",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
+    packages=find_packages(include=["features*", "model*", "pipelines*", "app*"]),
+    package_data={"model": ["pretrained/*"], "features": ["py.typed"]},
+    install_requires=[
+        "apache-beam>=2.77,<3",
+        "tensorflow>=2.21,<2.22",  # one minor version: the bundle's .keras file and Keras move together
+        # The last release of tensorflow-io is built for TensorFlow 2.16 and has no wheel for 3.13. Training uses its
+        # pure-TensorFlow functions (SpecAugment masks) where it is present; tagging never imports it.
+        "tensorflow-io==0.37.1; python_version < '3.13' and platform_machine == 'x86_64'",
+        "librosa>=0.11,<0.12",
+        "numpy>=2.1,<2.5",  # Beam 2.77 wants numpy below 2.5; float32 FFTs need 2.0
+        "pyarrow>=18,<26",  # Beam 2.77 wants pyarrow below 26
+        "mutagen>=1.47,<2",
+        "soundfile>=0.13",  # its wheels carry libsndfile 1.2.2 with MP3
+        "soxr>=0.5",
+        "av>=14,<19",  # PyAV: FFmpeg for what libsndfile cannot read
+        "click>=8.1",
+        "rich>=13",
+    ],
+    extras_require={
+        "train": ["matplotlib>=3.8", "scikit-learn>=1.4"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff", "mypy", "pandas>=2.2", "duckdb>=1", "psutil>=5.9"],
+        "gcp": ["apache-beam[gcp]"],
+        "aws": ["apache-beam[aws]"],
+        "hadoop": ["apache-beam[hadoop]"],
+    },
+    entry_points={"console_scripts": ["genrebeam=pipelines.cli:main"]},
+)
