@@ -99,7 +99,7 @@ def _open_ffmpeg(path: str | bytes | os.PathLike[str], stack: contextlib.ExitSta
 
     av.logging.set_level(av.logging.PANIC)
     # PyAV takes a str and encodes it as UTF-8; a file object serves names in any encoding.
-    raw = stack.enter_context(open(path, "rb"))
+    raw = stack.enter_context(open(path, "rb"))  # noqa: SIM115  the stack closes it
     try:
         container = stack.enter_context(av.open(raw, mode="r", metadata_errors="replace"))
     except (av.error.FFmpegError, ValueError, OSError) as error:  # OSError: a header that makes FFmpeg seek to nowhere
