@@ -96,10 +96,9 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     if version > SCHEMA_VERSION:
         raise RecordError(f"record of schema {version}: this genrebeam reads up to {SCHEMA_VERSION}; upgrade it")
     track_id = texts("track_id")[0]
-    if made_by != front_end.fingerprint():
-        raise RecordError(
-            f"{track_id}: features of front end {made_by}, but the model needs {front_end.fingerprint()}; extract them anew"
-        )
+    needed = front_end.fingerprint()
+    if made_by != needed:
+        raise RecordError(f"{track_id}: features of front end {made_by}, the model needs {needed}; extract them anew")
     shape = integer("frames"), integer("mel_bands")
     payload = fields["log_mel"].bytes_list.value[0]
     if len(payload) != shape[0] * shape[1] or shape[1] != front_end.mel_bands:

@@ -1,0 +1,123 @@
+"""Which kind of tagged file this is, told by its content and never by its name."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import BinaryIO
+
+_HEAD = 4096
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_OGG_CODECS = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC", b"\x80theora")
+
+
+class Kind(enum.Enum):
+    """A container, named by where its tags live."""
+
+    MP3 = "mp3"  # ID3v2 in front; APEv2, Lyrics3 and ID3v1 behind. Also ADTS AAC and other raw streams with ID3v2
+    TTA = "tta"  # the same around True Audio
+    APE = "ape"  # APEv2 behind: Monkey's Audio, WavPack, Musepack, OptimFROG, TAK
+    FLAC = "flac"
+    OGG = "ogg"  # Vorbis, Opus, Speex, FLAC in Ogg
+    MP4 = "mp4"
+    ASF = "asf"
+    WAV = "wav"
+    AIFF = "aiff"
+    DSF = "dsf"
+
+
+def sniff(file: BinaryIO) -> Kind | None:
+    """The kind of an open file, or None where it is none that can carry our tags. Moves the file position.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    head = _read_at(file, 0, _HEAD)
+    while head[:3] == b"ID3" and len(head) > 10:  # some files carry several, one after the other
+        size = id3v2_size(head)
+        start = file.tell() - len(head) + size
+        head = _read_at(file, start, _HEAD)
+        if not head:
+            return Kind.MP3  # a tag and nothing else; still a place for a tag
+        kind = _by_magic(head)
+        if kind in (Kind.FLAC, Kind.APE, Kind.TTA):
+            return kind
+        if head[:3] != b"ID3":
+            return Kind.MP3
+    return _by_magic(head) or (Kind.MP3 if _looks_like_mpeg(head) else None)
+
+
+def id3v2_size(header: bytes) -> int:
+    """Bytes of a whole ID3v2 tag: header, body and footer. `header` holds at least its first 10 bytes."""
+    a, b, c, d = (byte & 0x7F for byte in header[6:10])
+    footer = 10 if header[5] & 0x10 and header[3] >= 4 else 0
+    return 10 + (a << 21 | b << 14 | c << 7 | d) + footer
+
+
+def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset, os.SEEK_SET)
+    return file.read(count)
+
+
+def _by_magic(head: bytes) -> Kind | None:
+    if head[:4] == b"fLaC":
+        return Kind.FLAC
+    if head[:4] == b"OggS":
+        return Kind.OGG if any(codec in head for codec in _OGG_CODECS) else None
+    if head[4:8] == b"ftyp":
+        return Kind.MP4
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return Kind.WAV
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return Kind.AIFF
+    if head[:16] == _ASF_HEADER:
+        return Kind.ASF
+    if head[:4] == b"DSD ":
+        return Kind.DSF
+    if head[:4] in (b"TTA1", b"TTA2"):
+        return Kind.TTA
+    if head[:4] in (b"MAC ", b"wvpk", b"MPCK", b"OFR ", b"tBaK") or head[:3] == b"MP+":
+        return Kind.APE
+    return None
+
+
+def _looks_like_mpeg(head: bytes) -> bool:
+    """Whether two frame headers in a row stand near the start (a single sync word stands in any noise)."""
+    start = head.find(b"\xff")
+    while 0 <= start < len(head) - 4:
+        length = _mpeg_frame_bytes(head[start : start + 4])
+        following = head[start + length : start + length + 4] if length else b""
+        if length and (len(following) < 4 or _mpeg_frame_bytes(following)):
+            return True
+        start = head.find(b"\xff", start + 1)
+    return False
+
+
+_KBIT_V1 = {
+    1: (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    2: (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+}
+_KBIT_V2 = {
+    1: (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    3: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+def _mpeg_frame_bytes(header: bytes) -> int:
+    """Length of the MPEG audio or ADTS frame that starts with these four bytes; 0 where none does."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    if layer == 4:  # ADTS: its length spreads over bytes 3 to 5; the sync of 12 bits must do
+        return 7 if header[1] & 0xF0 == 0xF0 and header[2] >> 2 & 15 < 13 else 0
+    rate_index, kbit_index = header[2] >> 2 & 3, header[2] >> 4
+    if version == 1 or rate_index == 3 or kbit_index in (0, 15):
+        return 0
+    rate = (44100, 48000, 32000)[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
+    kbit = (_KBIT_V1 if version == 3 else _KBIT_V2)[layer][kbit_index]
+    padding = header[2] >> 1 & 1
+    if layer == 1:
+        return (12000 * kbit // rate + padding) * 4
+    return (72000 if layer == 3 and version != 3 else 144000) * kbit // rate + padding
