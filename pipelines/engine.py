@@ -80,11 +80,9 @@ def split_beam_flags(arguments: Sequence[str], own_options: frozenset[str]) -> t
 
 def _beam_options() -> dict[str, bool]:
     """Every option Beam declares, and whether it takes a value."""
-    import argparse
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
+    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(options):
             options._add_argparse_args(parser)

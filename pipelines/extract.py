@@ -34,7 +34,7 @@ class ExtractConfig:
     """How to extract. `progress_path` is where a local driver watches; None on a cluster."""
 
     front_end: FrontEnd
-    limits: ExtractLimits = ExtractLimits()
+    limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     progress_path: str | None = None
 
 

@@ -85,7 +85,7 @@ class PredictAndVote(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for done, scores in self._scorer.flush():
-            yield WindowedValue(self._finish(done, scores), MIN_TIMESTAMP, [GlobalWindow()])
+            yield WindowedValue(self._finish(done, scores), MIN_TIMESTAMP, (GlobalWindow(),))
 
     def _finish(self, features: TrackFeatures, scores: NDArray[np.float32]) -> dict[str, Any]:
         self._tracks.inc()

@@ -58,7 +58,7 @@ class TagOptions:
     retry_rejects: bool = False
     max_reject_share: float = 0.2
     wave_minutes: float = 3.0
-    limits: ExtractLimits = ExtractLimits()
+    limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
 
     def __post_init__(self) -> None:
