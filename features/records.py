@@ -7,6 +7,7 @@ it is labelled. Chunks are cut by whoever reads it.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,3 +142,26 @@ def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any]:
     )
     levels = tf.reshape(tf.io.decode_raw(fields["log_mel"], tf.uint8), [-1, front_end.mel_bands])
     return levels, fields["genres"], fields["group"]
+
+
+_HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its checksum before, checksum after the payload
+
+
+def count_records(path: Path) -> int:
+    """How many whole records a TFRecord file holds, by skipping from length to length."""
+    count, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
+            end = file.tell() + int.from_bytes(head[:8], "little") + _TAIL_BYTES
+            if end > size:
+                raise RecordError(f"{path}: ends in the middle of record {count + 1}; extract these features anew")
+            file.seek(end)
+            count += 1
+    return count
+
+
+def first_record(path: Path) -> bytes | None:
+    """The payload of a TFRecord file's first record; None for an empty file."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        return file.read(int.from_bytes(head[:8], "little")) if head else None

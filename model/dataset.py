@@ -87,9 +87,7 @@ def training_batches(
         seen = tf.reduce_all(group != held_out) if claims.held_out else tf.constant(True)
         return useful & seen & (tf.shape(levels)[0] > 0)
 
-    def crops(
-        index: tf.Tensor, track: tuple[tf.Tensor, tf.Tensor, tf.Tensor], epoch: tf.Tensor
-    ) -> tf.data.Dataset:
+    def crops(index: tf.Tensor, track: tuple[tf.Tensor, tf.Tensor, tf.Tensor], epoch: tf.Tensor) -> tf.data.Dataset:
         levels, claimed, _ = track
         # A short track is repeated until it fills a crop, as chunks_of does.
         repeats = tf.maximum(1, -(-need // tf.shape(levels)[0]))
@@ -101,9 +99,7 @@ def training_batches(
         return tf.data.Dataset.from_tensor_slices((cut, tf.tile(claimed[tf.newaxis], [crops_per_track, 1])))
 
     def batch(epoch: tf.Tensor, index: tf.Tensor, x: tf.Tensor, claimed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        own = tf.random.stateless_uniform(
-            [2], tf.stack([epoch, -1 - index]), minval=None, maxval=None, dtype=tf.int32
-        )
+        own = tf.random.stateless_uniform([2], tf.stack([epoch, -1 - index]), minval=None, maxval=None, dtype=tf.int32)
         seeds = tf.unstack(tf.random.split(own, 3))
         x = augment.vary(x, front_end, settings, seed=seeds[0])
         x += _BLEND_PEAK - tf.reduce_max(x, axis=(1, 2), keepdims=True)

@@ -82,12 +82,16 @@ def load(path: str | os.PathLike[str]) -> ShardSet:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         if values["schema_version"] != SCHEMA_VERSION:
-            raise UsageError(f"{file}: schema version {values['schema_version']}, this genrebeam reads {SCHEMA_VERSION}")
+            raise UsageError(
+                f"{file}: schema version {values['schema_version']}, this genrebeam reads {SCHEMA_VERSION}"
+            )
         return ShardSet(
             path=folder,
             front_end=FrontEnd.from_dict(values["front_end"]),
             labels=tuple(values["labels"]),
-            splits={name: Split(**{**split, "files": tuple(split["files"])}) for name, split in values["splits"].items()},
+            splits={
+                name: Split(**{**split, "files": tuple(split["files"])}) for name, split in values["splits"].items()
+            },
             fingerprint=values["fingerprint"],
             notes=values.get("notes", {}),
         )

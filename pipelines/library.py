@@ -153,7 +153,7 @@ def _glob(pattern: Path, skip: set[str]) -> Iterator[Track | Rejection]:
     pattern = Path(os.path.abspath(pattern))
     first_magic = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
     root = Path(*pattern.parts[:first_magic])
-    matches = sorted(glob.glob(str(pattern), recursive=True, include_hidden=True))
+    matches = sorted(glob.glob(str(pattern), recursive=True))
     for match in matches:
         if not os.path.isdir(match) and not any(os.path.realpath(match).startswith(s + os.sep) for s in skip):
             yield _judge(Path(match), _relative(match, root))
