@@ -117,7 +117,7 @@ def mask(levels: tf.Tensor, settings: Augmentation, *, seed: tf.Tensor) -> tf.Te
 
 
 def blend_shares(batch: tf.Tensor, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
-    """How much of each crop stays when it is blended with another (mixup, Zhang et al. 2018): float32 [batch], 0.5..1."""
+    """How much of each crop stays when blended with another (mixup, Zhang et al. 2018): float32 [batch], 0.5..1."""
     if settings.mixup == 0:
         return tf.ones([batch])
     seeds = tf.random.split(seed, 2)

@@ -17,6 +17,7 @@ from features.errors import GenrebeamError
 
 COMMANDS = {
     "tag": ("pipelines.commands.tag", "Hear the genre of every track in a library."),
+    "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.
