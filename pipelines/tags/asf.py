@@ -20,8 +20,6 @@ def _guid(text: str) -> bytes:
     return uuid.UUID(text).bytes_le
 
 
-_HEADER = _guid("75B22630-668E-11CF-A6D9-00AA0062CE6C")
-_DATA = _guid("75B22636-668E-11CF-A6D9-00AA0062CE6C")
 _FILE_PROPERTIES = _guid("8CABDCA1-A947-11CF-8EE4-00C00C205365")
 _EXTENDED_CONTENT = _guid("D2D0A440-E307-11D2-97F0-00A0C95EA850")
 _HEADER_EXTENSION = _guid("5FBF03B5-A92E-11CF-8EE3-00C00C205365")
@@ -89,8 +87,6 @@ class Asf(Container):
         if len(objects) != count:
             raise source.broken(f"its header speaks of {count} objects and has {len(objects)}")
         self._size, self._count = size, count
-        if source.peek(size, size + 16) != _DATA:
-            raise source.broken("its data object does not follow its header")
         content = [where for guid, where in objects if guid == _EXTENDED_CONTENT]
         padding = [where for guid, where in objects if guid == _PADDING]
         if len(content) > 1:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.id3 import Id3v2, parse_id3v2
 from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.sniff import id3v2_size
 
 _POINTERS = (12, 28)  # total file size, position of the tag or 0; 8 bytes each
 
@@ -26,6 +27,7 @@ class Dsf(Container):
                 if data[:3] != b"ID3" or len(data) < 10:
                     raise BrokenTag("there is no ID3v2 tag where its header points")
                 self.tags = (parse_id3v2(data),)
+                self.opaque = data[id3v2_size(data) :]
             except BrokenTag as error:
                 raise source.broken(str(error)) from None
         else:
@@ -34,7 +36,7 @@ class Dsf(Container):
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
         (tag,) = tags
-        data = tag.render() if tag.exists else b""
+        data = (tag.render() if tag.exists else b"") + self.opaque
         start, stop = self._where
         pointers = struct.pack("<QQ", start + len(data), start if data else 0)
         return [Splice(*_POINTERS, pointers), Splice(start, stop, data)]

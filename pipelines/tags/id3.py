@@ -82,7 +82,7 @@ class Id3v2(Tag):
 
 
 def parse_id3v2(data: bytes) -> Id3v2:
-    """A whole ID3v2 tag, header included.
+    """The ID3v2 tag that `data` begins with.
 
     Raises:
         BrokenTag: a version or a form that is not known, or a tag that is cut off.
@@ -92,7 +92,8 @@ def parse_id3v2(data: bytes) -> Id3v2:
         raise BrokenTag(f"its ID3v2 tag has the unknown version 2.{major}")
     if len(data) < id3v2_size(data):
         raise BrokenTag("its ID3v2 tag is cut off")
-    body = data[10 : -10 if flags & _FOOTER and major == 4 else None]
+    footer = 10 if flags & _FOOTER and major == 4 else 0
+    body = data[10 : id3v2_size(data) - footer]
     if flags & _UNSYNCHRONISED and major < 4:
         body = body.replace(b"\xff\x00", b"\xff")
     if flags & _EXTENDED:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.id3 import Id3v2, parse_id3v2
 from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.sniff import id3v2_size
 
 _HEADER = 8
 
@@ -52,7 +53,9 @@ class Iff(Container):
             start, stop, _ = found[0]
             self._name = source.read(start, start + 4)
             try:
-                tag = parse_id3v2(_checked(source.read(start + _HEADER, stop)))
+                data = source.read(start + _HEADER, stop)
+                tag = parse_id3v2(_checked(data))
+                self.opaque = data[id3v2_size(data) :]
             except BrokenTag as error:
                 raise source.broken(str(error)) from None
         else:
@@ -65,7 +68,7 @@ class Iff(Container):
         start, stop = self._where
         chunk = b""
         if tag.exists:
-            data = tag.render()
+            data = tag.render() + self.opaque
             chunk = self._name + self._bytes(len(data), 4) + data + len(data) % 2 * b"\0"
             if not self.tags[0].exists:
                 chunk = self._missing_pad + chunk

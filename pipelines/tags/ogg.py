@@ -128,9 +128,10 @@ class Ogg(Container):
         What followed stays on the page on which the packet ends, so that reading back finds it in the same place.
         """
         comment = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
-        own_pages = max(0, len(comment) + len(self._lacing_after) - 255)
-        parts = [comment[i : min(i + 255, own_pages)] for i in range(0, own_pages, 255)]
-        parts.append(comment[own_pages:] + self._lacing_after)
+        own = (len(comment) + len(self._lacing_after) - 1) // 255 * 255  # where full pages leave the last one to begin
+        own = min(own, len(comment) - 1)
+        parts = [comment[i : min(i + 255, own)] for i in range(0, own, 255)]
+        parts.append(comment[own:] + self._lacing_after)
         first, last = self._pages[0], self._pages[-1]
         body, at, result = packet + self.opaque, 0, []
         for number, part in enumerate(parts):
