@@ -32,7 +32,16 @@ setup(
     ],
     extras_require={
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff", "mypy", "pandas>=2.2", "duckdb>=1", "psutil>=5.9"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "hypothesis>=6",
+            "ruff",
+            "mypy",
+            "pandas>=2.2",
+            "duckdb>=1",
+            "psutil>=5.9",
+        ],
         "gcp": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
         "hadoop": ["apache-beam[hadoop]"],

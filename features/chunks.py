@@ -37,3 +37,14 @@ def chunks_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uin
         return np.empty((0, front_end.chunk_frames, log_mel.shape[1]), np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(log_mel, front_end.chunk_frames, axis=0)
     return np.swapaxes(windows[:: front_end.chunk_step_frames], 1, 2)
+
+
+# A chunk whose loudest Mel band stays below this is silence: a sine of -82 dB full scale, under the hiss of
+# a 16-bit recording's quietest passage.
+SILENCE_DB = -40.0
+
+
+def audible(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.bool_]:
+    """Which chunks hold anything to hear: uint8 [..., frames, mel_bands] to bool [...]."""
+    threshold = (SILENCE_DB - front_end.level_floor_db) / front_end.level_step_db
+    return np.asarray(levels.max(axis=(-2, -1), initial=0) > threshold)

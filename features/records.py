@@ -7,6 +7,7 @@ it is labelled. Chunks are cut by whoever reads it.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,9 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     if version > SCHEMA_VERSION:
         raise RecordError(f"record of schema {version}: this genrebeam reads up to {SCHEMA_VERSION}; upgrade it")
     track_id = texts("track_id")[0]
-    if made_by != front_end.fingerprint():
-        raise RecordError(
-            f"{track_id}: features of front end {made_by}, but the model needs {front_end.fingerprint()}; extract them anew"
-        )
+    needed = front_end.fingerprint()
+    if made_by != needed:
+        raise RecordError(f"{track_id}: features of front end {made_by}, the model needs {needed}; extract them anew")
     shape = integer("frames"), integer("mel_bands")
     payload = fields["log_mel"].bytes_list.value[0]
     if len(payload) != shape[0] * shape[1] or shape[1] != front_end.mel_bands:
@@ -119,3 +119,26 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     )
     labels = Labels(texts("genres"), texts("split")[0], texts("group")[0]) if "genres" in fields else None
     return features, labels
+
+
+_HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its checksum before, checksum after the payload
+
+
+def count_records(path: Path) -> int:
+    """How many whole records a TFRecord file holds, by skipping from length to length."""
+    count, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
+            end = file.tell() + int.from_bytes(head[:8], "little") + _TAIL_BYTES
+            if end > size:
+                raise RecordError(f"{path}: ends in the middle of record {count + 1}; extract these features anew")
+            file.seek(end)
+            count += 1
+    return count
+
+
+def first_record(path: Path) -> bytes | None:
+    """The payload of a TFRecord file's first record; None for an empty file."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        return file.read(int.from_bytes(head[:8], "little")) if head else None

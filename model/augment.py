@@ -1,0 +1,143 @@
+"""Random variations of training crops, as pure functions of (levels, settings, seed).
+
+What stays the same genre when it changes: tempo, key, equalisation, recording bandwidth, noise, a hole here
+and there, another record playing along. All of it happens on decibel levels, many crops at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from features.config import FrontEnd
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How far a crop may be changed. `NONE` changes nothing but where the crop begins.
+
+    Attributes:
+        stretch: largest relative change of tempo, in both directions (0.2: 0.83 to 1.2 times as fast).
+        shift_bands: largest shift along the Mel axis, bands up or down.
+        tilt_db: standard deviation of a slope over the whole frequency axis, dB from end to end.
+        equaliser_db: standard deviation of each of the cosines of a random smooth curve, dB.
+        lowpass_share: share of crops that lose everything above a random band of the upper half.
+        noise_share: share of crops that get a noise floor.
+        noise_db: the noise floor lies between these two, dB below the loudest point.
+        mask_bands: widest hole in frequency, bands; two per crop.
+        mask_frames: longest hole in time, frames; two per crop.
+        mixup: parameter of the symmetric beta distribution that two crops are blended by; 0 for none.
+    """
+
+    stretch: float = 0.2
+    shift_bands: float = 6.0
+    tilt_db: float = 6.0
+    equaliser_db: float = 2.5
+    lowpass_share: float = 0.15
+    noise_share: float = 0.15
+    noise_db: tuple[float, float] = (-60.0, -35.0)
+    mask_bands: int = 24
+    mask_frames: int = 10
+    mixup: float = 0.3
+
+
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (-60.0, -35.0), 0, 0, 0.0)
+
+
+def source_frames(front_end: FrontEnd, settings: Augmentation) -> int:
+    """Frames a crop must have before stretching so that `chunk_frames` are left after it."""
+    return math.ceil(front_end.chunk_frames * (1 + settings.stretch)) + 1
+
+
+def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """Change each crop on its own.
+
+    Args:
+        levels: uint8 [batch, source_frames, mel_bands].
+        seed: int [2]; the same seed gives the same result.
+
+    Returns:
+        float32 levels [batch, chunk_frames, mel_bands], not rounded, not clipped.
+    """
+    seeds = tf.random.split(seed, 12)
+    batch, bands, frames = tf.shape(levels)[0], front_end.mel_bands, front_end.chunk_frames
+    x = tf.cast(levels, tf.float32)
+
+    def uniform(index: int, shape: list[tf.Tensor | int], low: float, high: float) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, seeds[index], low, high)
+
+    def normal(index: int, shape: list[tf.Tensor | int], deviation: float) -> tf.Tensor:
+        return tf.random.stateless_normal(shape, seeds[index], 0.0, deviation)
+
+    speed = tf.exp(uniform(0, [batch, 1], -1.0, 1.0) * math.log1p(settings.stretch))
+    x = _resample(x, tf.range(frames, dtype=tf.float32)[tf.newaxis] * speed, axis=1)
+    shift = uniform(1, [batch, 1], -settings.shift_bands, settings.shift_bands)
+    x = _resample(x, tf.range(bands, dtype=tf.float32)[tf.newaxis] + shift, axis=2)
+
+    position = tf.linspace(-0.5, 0.5, bands)
+    curve = normal(2, [batch, 1], settings.tilt_db) * position
+    for wave in range(1, 5):
+        amplitude, phase = normal(2 + wave, [batch, 1], settings.equaliser_db), uniform(6, [batch, 4], 0.0, 2 * math.pi)
+        curve += amplitude * tf.cos(2 * math.pi * wave * position + phase[:, wave - 1 : wave])
+    x += curve[:, tf.newaxis] / front_end.level_step_db
+
+    loudest = tf.reduce_max(x, axis=(1, 2), keepdims=True)
+    choice = uniform(7, [batch, 4], 0.0, 1.0)
+    floor = loudest + (
+        (settings.noise_db[0] + choice[:, 0:1, None] * (settings.noise_db[1] - settings.noise_db[0]))
+        / front_end.level_step_db
+    )
+    # Noise power in one band and frame has an exponential distribution; about 5 dB of spread in decibels.
+    noise = floor + normal(8, [batch, frames, bands], 5.0 / front_end.level_step_db)
+    x = tf.where(choice[:, 1:2, None] < settings.noise_share, tf.maximum(x, noise), x)
+    cut = tf.where(choice[:, 2:3] < settings.lowpass_share, 0.6 + 0.4 * choice[:, 3:4], 2.0) * bands
+    return tf.where((tf.range(bands, dtype=tf.float32)[tf.newaxis] > cut)[:, tf.newaxis], 0.0, x)
+
+
+def mask(levels: tf.Tensor, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """SpecAugment (Park et al. 2019): two holes in frequency and two in time, silent (level 0).
+
+    Args:
+        levels: float32 [batch, frames, mel_bands].
+    """
+    seeds = tf.random.split(seed, 2)
+    for axis, widest, one in ((2, settings.mask_bands, seeds[0]), (1, settings.mask_frames, seeds[1])):
+        if widest == 0:
+            continue
+        length = tf.shape(levels)[axis]
+        draw = tf.random.stateless_uniform([2, tf.shape(levels)[0], 2], one)
+        width = draw[0] * widest
+        start = draw[1] * (tf.cast(length, tf.float32) - width)
+        index = tf.range(length, dtype=tf.float32)[tf.newaxis, tf.newaxis]
+        hole = tf.reduce_any((index >= start[..., tf.newaxis]) & (index < (start + width)[..., tf.newaxis]), axis=1)
+        levels = tf.where(hole[:, tf.newaxis] if axis == 2 else hole[:, :, tf.newaxis], 0.0, levels)
+    return levels
+
+
+def blend_shares(batch: tf.Tensor, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """How much of each crop stays when it is blended with another (mixup, Zhang et al. 2018): float32 [batch], 0.5..1."""
+    if settings.mixup == 0:
+        return tf.ones([batch])
+    seeds = tf.random.split(seed, 2)
+    first, second = (tf.random.stateless_gamma([batch], s, settings.mixup) + 1e-6 for s in tf.unstack(seeds))
+    share = first / (first + second)
+    return tf.maximum(share, 1.0 - share)
+
+
+def to_levels(x: tf.Tensor) -> tf.Tensor:
+    """Float levels to the uint8 that a network takes."""
+    return tf.cast(tf.clip_by_value(tf.round(x), 0.0, 255.0), tf.uint8)
+
+
+def _resample(x: tf.Tensor, positions: tf.Tensor, *, axis: int) -> tf.Tensor:
+    """Linear interpolation along one axis at float positions [batch, n]; beyond the ends the edge repeats."""
+    last = tf.cast(tf.shape(x)[axis] - 1, tf.float32)
+    positions = tf.clip_by_value(positions, 0.0, last)
+    below = tf.floor(positions)
+    weight = positions - below
+    low, high = tf.cast(below, tf.int32), tf.cast(tf.minimum(below + 1.0, last), tf.int32)
+    weight = weight[:, :, tf.newaxis] if axis == 1 else weight[:, tf.newaxis, :]
+    first, second = tf.gather(x, low, axis=axis, batch_dims=1), tf.gather(x, high, axis=axis, batch_dims=1)
+    return first + weight * (second - first)

@@ -1,0 +1,210 @@
+"""A model bundle on disk: a trained network with everything one must know to use it.
+
+A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, temperature,
+fingerprint, where it came from) and, for people, `metrics.json` and `MODEL_CARD.md` (model/evaluate.py
+writes those two). Reading the configuration needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.config import FrontEnd
+from features.errors import BundleError
+
+if TYPE_CHECKING:
+    import keras
+
+SCHEMA_VERSION = 1
+DEFAULT = Path(__file__).parent / "pretrained"
+MODEL, CONFIG, METRICS, CARD = "model.keras", "config.json", "metrics.json", "MODEL_CARD.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """What config.json says.
+
+    Attributes:
+        path: the bundle's folder.
+        model_id: a name for people, such as genrebeam-gtzan10-v1.
+        labels: genre names in the order of the network's outputs.
+        front_end: what made the levels that the network was trained on.
+        temperature: probabilities are softmax(logits / temperature); fitted so that the confidence of a
+            track (the largest value of the mean of its chunks' probabilities) is calibrated.
+        fingerprint: sixteen hex digits that differ when network, labels, front end or temperature differ.
+        provenance: how the network was made; for the reader, no code depends on it.
+    """
+
+    path: Path
+    model_id: str
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    temperature: float
+    fingerprint: str
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels) or not all(self.labels):
+            raise ValueError(f"labels must be distinct, non-empty names, not {self.labels}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+
+
+def load_config(path: str | os.PathLike[str]) -> Bundle:
+    """Read what a bundle says about itself. Cheap: no TensorFlow, and the weights stay unread.
+
+    Raises:
+        BundleError: no such folder or file, broken JSON, another schema version, a field missing or out of range.
+    """
+    folder = Path(path)
+    file = folder / CONFIG
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such model bundle; give a folder that `genrebeam train` has written")
+    for needed in (file, folder / MODEL):
+        if not needed.is_file():
+            raise BundleError(f"{needed}: missing, so {folder} is no model bundle")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        version = values["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise BundleError(f"{file}: schema version {version}, this genrebeam reads {SCHEMA_VERSION}")
+        return Bundle(
+            path=folder,
+            model_id=str(values["model_id"]),
+            labels=tuple(map(str, values["labels"])),
+            front_end=FrontEnd.from_dict(values["front_end"]),
+            temperature=float(values["temperature"]),
+            fingerprint=str(values["fingerprint"]),
+            provenance=dict(values.get("provenance", {})),
+        )
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
+    except KeyError as error:
+        raise BundleError(f"{file}: field {error} is missing") from error
+    except (ValueError, TypeError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise BundleError(f"{file}: {error}") from error
+
+
+def load_model(bundle: Bundle) -> keras.Model:
+    """Load the network: uint8 [batch, chunk_frames, mel_bands] to float32 logits [batch, genres].
+
+    Raises:
+        BundleError: the network is not the one that config.json was written for, or cannot be loaded.
+    """
+    file = bundle.path / MODEL
+    found = fingerprint(file, bundle.labels, bundle.front_end, bundle.temperature)
+    if found != bundle.fingerprint:
+        raise BundleError(
+            f"{file}: its fingerprint is {found}, {CONFIG} says {bundle.fingerprint}; "
+            "the two were not written together, copy or train the bundle again"
+        )
+    import keras
+
+    import model.network  # noqa: F401  registers the layers that Keras must find by name
+
+    try:
+        network: keras.Model = keras.saving.load_model(file, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise BundleError(
+            f"{file}: Keras {keras.__version__} cannot load it: {' '.join(str(error).split())}"
+        ) from error
+    _check_shape(file, network, bundle.labels, bundle.front_end)
+    return network
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: keras.Model,
+    *,
+    model_id: str,
+    labels: tuple[str, ...],
+    front_end: FrontEnd,
+    temperature: float = 1.0,
+    provenance: dict[str, Any] | None = None,
+) -> Bundle:
+    """Write `model.keras` and `config.json`; the folder is made if need be.
+
+    The configuration goes last: a crash in between leaves a pair whose fingerprint does not fit, which
+    `load_model` refuses, never a network under another one's labels.
+
+    Raises:
+        BundleError: the model does not take the front end's chunks or does not answer one logit per label.
+    """
+    folder = Path(path)
+    _check_shape(folder / MODEL, model, labels, front_end)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".partial-{MODEL}"  # Keras insists on the suffix
+    model.save(partial)
+    partial.replace(folder / MODEL)
+    return save_config(
+        folder,
+        model_id=model_id,
+        labels=labels,
+        front_end=front_end,
+        temperature=temperature,
+        provenance=provenance,
+    )
+
+
+def save_config(
+    path: str | os.PathLike[str],
+    *,
+    model_id: str,
+    labels: tuple[str, ...],
+    front_end: FrontEnd,
+    temperature: float = 1.0,
+    provenance: dict[str, Any] | None = None,
+) -> Bundle:
+    """Write `config.json` for the `model.keras` that lies in the folder, with its fingerprint."""
+    folder = Path(path)
+    bundle = Bundle(
+        path=folder,
+        model_id=model_id,
+        labels=labels,
+        front_end=front_end,
+        temperature=temperature,
+        fingerprint=fingerprint(folder / MODEL, labels, front_end, temperature),
+        provenance=provenance or {},
+    )
+    values = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(bundle)
+    del values["path"]
+    partial = folder / f".partial-{CONFIG}"
+    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(folder / CONFIG)
+    return bundle
+
+
+def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, temperature: float) -> str:
+    """Sixteen hex digits over everything that decides an answer.
+
+    Of the .keras archive only the architecture and the weights count: its metadata.json holds the date
+    of saving, and the same network saved twice is the same network.
+
+    Raises:
+        BundleError: the file is missing or no .keras archive.
+    """
+    digest = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in sorted(set(archive.namelist()) - {"metadata.json"}):
+                digest.update(member.encode() + b"\0" + hashlib.sha256(archive.read(member)).digest())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{file}: not a readable Keras model: {error}") from error
+    meaning = {"labels": labels, "front_end": front_end.fingerprint(), "temperature": float(temperature)}
+    digest.update(json.dumps(meaning, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...], front_end: FrontEnd) -> None:
+    takes, gives = tuple(network.input_shape), tuple(network.output_shape)
+    if takes[1:] != (front_end.chunk_frames, front_end.mel_bands) or gives[1:] != (len(labels),):
+        raise BundleError(
+            f"{file}: takes {takes[1:]} and gives {gives[1:]}, but the front end has chunks of "
+            f"{(front_end.chunk_frames, front_end.mel_bands)} and there are {len(labels)} labels"
+        )

@@ -1,0 +1,130 @@
+"""`genrebeam tag`: its options, what it shows, and its exit code. The work is in pipelines/tagging.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from features.extract import ExtractLimits
+from model.bundle import DEFAULT
+from model.voting import METHODS
+from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
+from pipelines.engine import Engine, split_beam_flags, usable_cores
+from pipelines.export import FORMATS, export
+from pipelines.quiet import quiet_libraries
+from pipelines.tagging import Report, TagOptions, tag
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class TagCommand(click.Command):
+    """Takes Beam's own flags out of the command line before click sees it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
+        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
+        return super().parse_args(ctx, ours)
+
+
+@click.command("tag", cls=TagCommand)
+@click.argument("library", nargs=-1)
+@click.option("--output", type=FOLDER, required=True, help="Folder for results, rejects and run reports.")
+@click.option("--model", type=FOLDER, default=DEFAULT, help="Model bundle.  [default: the one that ships]")
+@click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
+@click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
+@click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
+@click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
+@click.option("--features-output", type=FOLDER, help="Keep the log-Mel features there, as TFRecords.")
+@click.option("--features-input", type=FOLDER, help="Start from kept features instead of audio.")
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
+@click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
+@click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
+@click.option("--wave-minutes", type=float, default=3.0, show_default=True, help="Work between two commits.")
+@click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
+@click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    library: tuple[str, ...],
+    output: Path,
+    model: Path,
+    vote: str,
+    top_k: int,
+    workers: int | None,
+    batch_size: int,
+    features_output: Path | None,
+    features_input: Path | None,
+    formats: tuple[str, ...],
+    retry_rejects: bool,
+    max_reject_share: float,
+    wave_minutes: float,
+    track_timeout: float,
+    runner: str | None,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Hear the genre of every track in LIBRARY: folders, globs, manifests (.txt, .m3u, .csv or .parquet with a
+    column uri) or single files.
+
+    Results are added to OUTPUT. What is there already and has not changed is not analysed again, so a run
+    that was killed goes on with the same command. No music file is changed.
+
+    Flags of Beam and of its runners are passed on, for example --runner FlinkRunner --flink_master [local].
+    """
+    options = TagOptions(
+        libraries=library,
+        output=output,
+        model=model,
+        engine=Engine(runner, workers if workers is not None else usable_cores(), tuple(ctx.obj)),
+        vote=vote,
+        top_k=top_k,
+        batch_size=batch_size,
+        features_output=features_output,
+        features_input=features_input,
+        retry_rejects=retry_rejects,
+        max_reject_share=max_reject_share,
+        wave_minutes=wave_minutes,
+        limits=ExtractLimits(stall_s=track_timeout),
+        quiet=quiet,
+    )
+    with quiet_libraries(output, debug=debug) as bar_console:
+        report = tag(options, bar_console)
+    exported = [export(output, kind) for kind in formats]
+    too_many = report.reject_share > max_reject_share
+    if not quiet:
+        _show(report, output, exported)
+    if too_many:
+        click.echo(
+            f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
+            f"{max_reject_share:.0%}; see {output / 'rejects'}",
+            err=True,
+        )
+    return EXIT_TOO_MANY_REJECTS if too_many else EXIT_OK
+
+
+def _show(report: Report, output: Path, exported: list[Path]) -> None:
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
+    for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row("", f"{count:,}", genre)
+    table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
+    if report.not_audio:
+        table.add_row("not audio", f"{report.not_audio:,}", "covers, playlists and other companions")
+    if report.done_before:
+        table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
+    console.print(table)
+    for path in [output / "results", *exported]:
+        console.print(f"-> {path}", soft_wrap=True)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

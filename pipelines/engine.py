@@ -1,0 +1,94 @@
+"""Which Beam runner works, and with how many hands. Everything that FACTS of the direct runner taught stands here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from features.errors import UsageError
+
+# Named in full: "DirectRunner" would first try to download another engine (Prism), and which of the two ran
+# would depend on details of the graph.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A runner and its flags.
+
+    Attributes:
+        runner: None for this machine, else the name of any Beam runner.
+        workers: processes on this machine.
+        flags: passed on to Beam as they are.
+    """
+
+    runner: str | None = None
+    workers: int = 1
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, not {self.workers}")
+
+    @property
+    def is_local(self) -> bool:
+        return self.runner is None
+
+    def beam_flags(self) -> list[str]:
+        """Command line flags for Beam's PipelineOptions."""
+        if self.runner is not None:
+            return [f"--runner={self.runner}", *self.flags]
+        flags = [f"--runner={LOCAL_RUNNER}", *self.flags]
+        if self.workers > 1:
+            flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
+        return flags
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def split_beam_flags(arguments: Sequence[str], own_options: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Part a command line into our arguments and Beam's flags with their values.
+
+    A flag is Beam's when it is none of ours and some PipelineOptions class of Beam declares it; everything
+    else stays with us, so that a misspelt option is reported and not swallowed. What follows a lone `--`
+    goes to Beam unseen (for options that only the runner's job server knows).
+    """
+    arguments, unseen = list(arguments), []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, unseen = arguments[:cut], arguments[cut + 1 :]
+    if not any(a.startswith("--") and a.split("=")[0] not in own_options for a in arguments):
+        return arguments, unseen
+    known = _beam_options()
+    ours: list[str] = []
+    beams: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, has_value, _ = argument.partition("=")
+        if not argument.startswith("--") or name in own_options or name not in known:
+            ours.append(argument)
+            continue
+        beams.append(argument)
+        if known[name] and not has_value:
+            beams.extend(value for value in [next(rest, None)] if value is not None)
+    return ours, beams + unseen
+
+
+def _beam_options() -> dict[str, bool]:
+    """Every option Beam declares, and whether it takes a value."""
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(parser)
+    # Flink's job server declares the rest of its options only when asked over the wire.
+    taking_value = {"--parallelism": True, "--max_parallelism": True}
+    for action in parser._actions:
+        for name in action.option_strings:
+            taking_value[name] = action.nargs != 0
+    return taking_value

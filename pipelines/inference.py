@@ -1,0 +1,129 @@
+"""The batched stage, as Beam sees it: a thin DoFn over model/predictor.py and model/voting.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
+
+from features.chunks import audible, chunks_of
+from features.schema import TrackFeatures
+from model.bundle import load_config
+from model.predictor import BatchedScorer, BundlePredictor, Predictor
+from model.voting import vote
+from pipelines.progress import report
+from pipelines.sinks import track_columns
+
+
+@dataclasses.dataclass(frozen=True)
+class TagConfig:
+    """How chunks become rows.
+
+    Attributes:
+        model_id, model_fingerprint: what to write beside each result.
+        run_id: likewise.
+        vote: a key of model.voting.METHODS.
+        top_k: how many genres a row lists.
+        progress_path: where a local driver watches; None on a cluster.
+    """
+
+    model_id: str
+    model_fingerprint: str
+    run_id: str
+    vote: str = "mean"
+    top_k: int = 3
+    progress_path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadBundle:
+    """Loads the network of a bundle folder where it is needed: in the worker process, once."""
+
+    path: str
+    batch_size: int = 64
+    threads: int = 1
+
+    def __call__(self) -> Predictor:
+        return BundlePredictor(load_config(self.path), batch_size=self.batch_size, threads=self.threads)
+
+
+class PredictAndVote(beam.DoFn):
+    """TrackFeatures to rows of the results dataset; batches are filled across the tracks of a bundle of work.
+
+    Beam's own RunInference would want a model handler whose batches hold whole elements; here an element
+    is a track of any length, so batches are filled with chunks instead, and the duties of RunInference
+    (one model per process, loaded in setup, counters) are kept.
+    """
+
+    def __init__(self, load_predictor: Callable[[], Predictor], config: TagConfig) -> None:
+        self._load, self._config = load_predictor, config
+        self._shared = Shared()
+        self._tracks = Metrics.counter("predict", "tracks")
+        self._chunks = Metrics.counter("predict", "chunks")
+
+    def setup(self) -> None:
+        self._predictor = self._shared.acquire(lambda: _Holder(self._load())).predictor
+
+    def start_bundle(self) -> None:
+        self._scorer: BatchedScorer[TrackFeatures] = BatchedScorer(self._predictor)
+
+    def process(self, features: TrackFeatures) -> Iterator[dict[str, Any]]:
+        chunks = chunks_of(features.log_mel, self._predictor.front_end)
+        self._chunks.inc(len(chunks))
+        for done, scores in self._scorer.push(features, chunks):
+            yield self._finish(done, scores)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for done, scores in self._scorer.flush():
+            yield WindowedValue(self._finish(done, scores), MIN_TIMESTAMP, (GlobalWindow(),))
+
+    def _finish(self, features: TrackFeatures, scores: NDArray[np.float32]) -> dict[str, Any]:
+        self._tracks.inc()
+        report(self._config.progress_path, duration_s=features.audio.duration_s)
+        chunks = chunks_of(features.log_mel, self._predictor.front_end)
+        heard = audible(chunks, self._predictor.front_end)
+        return result_row(features, np.where(heard[:, None], scores, 0), self._predictor.labels, self._config)
+
+
+def result_row(
+    features: TrackFeatures, scores: NDArray[np.float32], labels: tuple[str, ...], config: TagConfig
+) -> dict[str, Any]:
+    """One row of the results dataset (pipelines/sinks.py) from a track's chunk scores.
+
+    Args:
+        scores: float32 [chunks, genres]; rows of silent chunks are zero and do not vote.
+    """
+    decision = vote(scores[scores.any(axis=1)], labels, method=config.vote, top_k=config.top_k)
+    return {
+        **track_columns(features.track),
+        **dataclasses.asdict(features.audio),
+        "genre": decision.genre,
+        "confidence": decision.confidence,
+        "top": [{"genre": genre, "score": score} for genre, score in decision.top],
+        "labels": list(labels),
+        # Two decimals are finer than a chunk's score is worth, and compress to a byte each.
+        "chunk_scores": scores.round(2).tolist(),
+        "genre_before": list(features.genre_before),
+        "model_id": config.model_id,
+        "model_fingerprint": config.model_fingerprint,
+        "vote": config.vote,
+        "run_id": config.run_id,
+        "processed_at": dt.datetime.now(dt.timezone.utc),
+    }
+
+
+class _Holder:
+    """What Beam's Shared keeps must be open to weak references; a Predictor need not be."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor

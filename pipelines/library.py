@@ -1,0 +1,279 @@
+"""What there is to tag: folders, globs and manifests, local or remote, as tracks with a stable identity.
+
+Every file found becomes a track or a rejection; nothing vanishes without a row. Local trees are walked
+directly (a million entries in seconds, and dangling links, loops and odd names are seen for what they
+are); everything with a scheme goes through Beam's FileSystems.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fnmatch
+import glob
+import os
+import stat
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from features.errors import NotAudio, UnreadableFile, UsageError
+from features.schema import Rejection, Track
+
+MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
+
+# Files that lie beside music. They are rejected by name without being opened; whatever has another
+# suffix, or none, is opened and judged by its content.
+_NOT_AUDIO_SUFFIXES = frozenset(
+    """
+    .bmp .gif .heic .ico .jfif .jpeg .jpg .png .psd .svg .tif .tiff .webp
+    .csv .cue .db .doc .docx .htm .html .ini .json .lnk .log .lrc .m3u .m3u8 .md .md5 .nfo .ods .parquet .pdf
+    .pls .plist .rtf .sfv .sha1 .sha256 .sqlite .srt .torrent .tsv .txt .url .xls .xlsx .xml .xspf .yaml .yml
+    .7z .bz2 .gz .rar .tar .xz .zip .bat .exe .py .sh
+    """.split()
+)
+# What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
+# looked at: there are folders called ".38 Special".
+_JUNK = (
+    "._*|.DS_Store|.Trash*|.git|.genrebeam-*|.AppleDouble|.Spotlight-V100|.fseventsd|@eaDir|$RECYCLE.BIN|"
+    "System Volume Information|lost+found|Thumbs.db|desktop.ini"
+).split("|")
+
+
+@dataclasses.dataclass(frozen=True)
+class Discovery:
+    """What was found: tracks in the order of their ids, and what was turned down without being opened."""
+
+    tracks: tuple[Track, ...]
+    rejections: tuple[Rejection, ...]
+
+
+def path_uri(path: str | os.PathLike[str]) -> str:
+    """A local path as the text that stands for it everywhere.
+
+    The absolute path itself where it is valid UTF-8 (so that it can be pasted into a shell), else a
+    percent-encoded file:// URL of its bytes: Parquet and JSON hold UTF-8 only.
+    """
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file://" + urllib.parse.quote(os.fsencode(absolute))
+    return absolute
+
+
+def local_path(uri: str) -> Path | None:
+    """The inverse of `path_uri`; None for a file that is not local."""
+    if uri.startswith("file://"):
+        return Path(os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://"))))
+    return None if "://" in uri else Path(uri)
+
+
+def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = ()) -> Discovery:
+    """Everything in the given folders, globs, manifests and single files.
+
+    Args:
+        libraries: as typed by the user.
+        leave_out: folders not to look into, such as the output folder.
+
+    Raises:
+        UsageError: a library that does not exist, cannot be read, or shares a track_id with another.
+    """
+    skip = {os.path.realpath(folder) for folder in leave_out}
+    tracks: dict[str, Track] = {}
+    rejections: dict[str, Rejection] = {}
+    for library in libraries:
+        for found in _find(library, skip):
+            track = found.track if isinstance(found, Rejection) else found
+            other = tracks.get(track.track_id) or getattr(rejections.get(track.track_id), "track", None)
+            if other is not None and other.uri != track.uri:
+                raise UsageError(
+                    f"{track.uri} and {other.uri} are both the track {track.track_id!r} of their library: "
+                    "tag the folder above both, or use one output folder for each"
+                )
+            if isinstance(found, Rejection):
+                rejections[track.track_id] = found
+            else:
+                tracks[track.track_id] = found
+    by_id = sorted(tracks), sorted(rejections)
+    return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
+
+
+def _find(library: str, skip: set[str]) -> Iterator[Track | Rejection]:
+    if "://" in library and not library.startswith("file://"):
+        yield from _find_remote(library)
+        return
+    path = local_path(library)
+    assert path is not None
+    path = path.expanduser()
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise UsageError(f"{path}: this folder may not be read; check its permissions")
+        yield from _walk(path.absolute(), skip)
+    elif path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
+        yield from _read_manifest(path)
+    elif os.path.lexists(path):
+        yield _judge(path.absolute(), path.name)
+    elif glob.has_magic(str(path)):
+        yield from _glob(path, skip)
+    else:
+        raise UsageError(f"{library}: no such library; give a folder, a glob, a manifest or an audio file")
+
+
+def _walk(root: Path, skip: set[str]) -> Iterator[Track | Rejection]:
+    """Every file below a folder. Links to folders are followed, each real folder once."""
+    seen: set[tuple[int, int]] = set()
+    folders = [str(root)]
+    while folders:
+        folder = folders.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen or os.path.realpath(folder) in skip:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            yield _reject(Path(folder), _relative(folder, root), UnreadableFile, error.strerror or str(error))
+            continue
+        for entry in entries:
+            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _JUNK):
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                is_folder = False
+            if is_folder:
+                folders.append(entry.path)
+            else:
+                yield _judge(Path(entry.path), _relative(entry.path, root))
+
+
+def _glob(pattern: Path, skip: set[str]) -> Iterator[Track | Rejection]:
+    pattern = Path(os.path.abspath(pattern))
+    first_magic = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+    root = Path(*pattern.parts[:first_magic])
+    matches = sorted(glob.glob(str(pattern), recursive=True))
+    for match in matches:
+        if not os.path.isdir(match) and not any(os.path.realpath(match).startswith(s + os.sep) for s in skip):
+            yield _judge(Path(match), _relative(match, root))
+    if not matches:
+        raise UsageError(f"{pattern}: nothing matches this glob")
+
+
+def _judge(path: Path, track_id: str) -> Track | Rejection:
+    """A local file as a track, or why it cannot be one; it is not opened."""
+    if path.suffix.lower() in _NOT_AUDIO_SUFFIXES:
+        return _reject(path, track_id, NotAudio, f"{path.suffix.lower()} files are not audio")
+    try:
+        status = path.stat()
+    except OSError as error:
+        reason = "a link to nothing" if path.is_symlink() else (error.strerror or str(error))
+        return _reject(path, track_id, UnreadableFile, reason)
+    if not stat.S_ISREG(status.st_mode):
+        return _reject(path, track_id, UnreadableFile, "not a regular file")
+    return Track(path_uri(path), track_id, status.st_size, status.st_mtime_ns // 1000 / 1e6)
+
+
+def _reject(path: Path, track_id: str, error: type[Exception], reason: str) -> Rejection:
+    try:
+        status = path.lstat()
+        size, mtime = status.st_size, status.st_mtime_ns // 1000 / 1e6
+    except OSError:
+        size, mtime = 0, 0.0
+    uri = path_uri(path)
+    return Rejection(Track(uri, track_id, size, mtime), "discover", error.__name__, f"{uri}: {reason}")
+
+
+def _relative(path: str, root: Path) -> str:
+    """The part below the library's root, with forward slashes; percent-encoded where it is not valid UTF-8."""
+    text = os.path.relpath(path, root).replace(os.sep, "/")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return urllib.parse.quote(os.fsencode(text))
+    return text
+
+
+def _read_manifest(path: Path) -> Iterator[Track | Rejection]:
+    """The files a manifest names: text and playlists hold one per line, CSV and Parquet have a column `uri`.
+
+    Relative names start at the manifest's folder. A CSV or Parquet manifest may carry `track_id` too.
+    """
+    folder = path.absolute().parent
+    for uri, track_id in _manifest_rows(path):
+        if "://" in uri and not uri.startswith("file://"):
+            yield from _find_remote(uri, track_id)
+            continue
+        local = local_path(uri)
+        assert local is not None
+        local = Path(os.path.abspath(folder / local.expanduser()))
+        below = local.is_relative_to(folder)
+        yield _judge(local, track_id or (_relative(str(local), folder) if below else path_uri(local).lstrip("/")))
+
+
+def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            try:
+                columns = pq.read_schema(path).names
+                if "uri" not in columns:
+                    raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(columns)}")
+                wanted = [name for name in ("uri", "track_id") if name in columns]
+                rows = pq.read_table(path, columns=wanted).to_pylist()
+            except (pa.ArrowException, OSError) as error:
+                raise UsageError(f"{path}: not a readable Parquet file: {error}") from error
+            yield from ((row["uri"], row.get("track_id") or "") for row in rows if row["uri"])
+        elif suffix == ".csv":
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                table = csv.DictReader(file)
+                names = list(table.fieldnames or ["none"])
+                if "uri" not in names:
+                    raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(names)}")
+                yield from ((row["uri"], row.get("track_id") or "") for row in table if row["uri"])
+        else:
+            playlist = suffix in (".m3u", ".m3u8")
+            with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+                for line in file:
+                    text = line.rstrip("\r\n")
+                    if text.strip() and not (playlist and text.startswith("#")):
+                        yield text, ""
+    except OSError as error:
+        raise UsageError(f"{path}: this manifest cannot be read: {error.strerror}") from error
+
+
+def _find_remote(url: str, track_id: str = "") -> Iterator[Track | Rejection]:
+    """Objects below a URL, or matching it where it is a glob, through Beam's FileSystems."""
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    def match(pattern: str) -> list:
+        try:
+            return list(FileSystems.match([pattern])[0].metadata_list)
+        except (BeamIOError, ValueError) as error:
+            scheme = url.split("://")[0]
+            raise UsageError(f"{url}: cannot be listed ({error}); is the extra for {scheme}:// installed?") from error
+
+    if glob.has_magic(url):
+        root, found = url[: url.rindex("/", 0, url.index(next(c for c in url if c in "*?["))) + 1], match(url)
+    else:
+        root, found = url.rstrip("/") + "/", match(url.rstrip("/") + "/**")
+        if not found:
+            root, found = url[: url.rindex("/") + 1], match(url)
+    if not found:
+        raise UsageError(f"{url}: nothing there")
+    for metadata in sorted(found, key=lambda m: m.path):
+        identity = track_id or metadata.path.removeprefix(root)
+        track = Track(
+            metadata.path, identity, int(metadata.size_in_bytes), round(metadata.last_updated_in_seconds or 0, 6)
+        )
+        suffix = PurePosixPath(metadata.path).suffix.lower()
+        if suffix in _NOT_AUDIO_SUFFIXES:
+            message = f"{metadata.path}: {suffix} files are not audio"
+            yield Rejection(track, "discover", NotAudio.__name__, message)
+        else:
+            yield track
