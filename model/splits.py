@@ -1,4 +1,4 @@
-"""Which side of a split a track is on: decided by its group (the artist, else the track), never by chance or by chunk."""
+"""Which side of a split a track is on: decided by its group (the artist, else the track), never by chance."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class TrainConfig:
     hidden: int = 192
     dropout: float = 0.4
     floor_db: float = 60.0
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "crops_per_track", "learning_rate", "temperature"):
