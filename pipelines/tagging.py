@@ -34,8 +34,8 @@ from pipelines.waves import Staging, last_line, work_off
 
 # What a wave may hold at most. A wave that stores features holds them in memory until it writes them.
 _LARGEST_WAVE, _LARGEST_FEATURES_WAVE = 20_000, 500
-# What the first wave takes, before anything is known about the speed: some twenty seconds of work per worker.
-_FIRST_TRACKS, _FIRST_FILES = 100, 4
+# What the first wave takes, before anything is known about the speed: some ninety seconds of work per worker.
+_FIRST_TRACKS, _FIRST_FILES = 300, 4
 _NOT_AUDIO = "NotAudio"
 FEATURES_GLOB = "*.tfrecord"
 
@@ -151,7 +151,7 @@ def tag(options: TagOptions, console: Console) -> Report:
                 raise UsageError(f"{where}: nothing in it; is this the right folder?")
             _save(report, options.output, started)
             total = report.found - report.done_before - report.not_audio - report.rejected
-            progress = options.output / f".genrebeam-progress-{run_id}" if options.engine.is_local else None
+            progress = staging.scratch("progress") if options.engine.is_local else None
             with _watching(progress, total, console, options.quiet):
                 _run_waves(items, options, bundle, report, staging, progress, started)
             report.status = "finished"
