@@ -162,7 +162,7 @@ def _mp4(file: BinaryIO) -> TagValues:
     from mutagen.mp4 import MP4
 
     file.seek(0)
-    tags = MP4(file).tags or {}
+    tags: Any = MP4(file).tags or {}
     ours = "----:com.apple.iTunes:"
     free = (
         (k[len(ours) :], [bytes(v).decode("utf-8", "replace") for v in tags[k]]) for k in tags if k.startswith(ours)

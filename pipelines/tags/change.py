@@ -1,0 +1,114 @@
+"""From a parsed file to the tags it should have: setting a genre, and putting back what was there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipelines.tags.id3 import Id3v2, frames_of_id3v1
+from pipelines.tags.model import GENRE, Container, Field, Tag, refit
+from pipelines.tags.mpeg import Stream
+from pipelines.tags.read import PREFIX, TagValues
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Our fields of one tag as they stood in the file: what undo needs.
+
+    Attributes:
+        dialect: what `fields` are written in.
+        exists: whether there was such a tag at all.
+        slack: its padding in bytes.
+        fields: position among the tag's fields, and the field's bytes.
+    """
+
+    dialect: str
+    exists: bool
+    slack: int
+    fields: tuple[tuple[int, bytes], ...]
+
+
+def keep(container: Container) -> tuple[Kept, ...]:
+    """What there is of genre and provenance in each tag of a file."""
+    return tuple(
+        Kept(
+            tag.dialect,
+            tag.exists,
+            tag.slack,
+            tuple((i, field.raw) for i, field in enumerate(tag.fields) if tag.is_ours(field)),
+        )
+        for tag in container.tags
+    )
+
+
+def with_genre(container: Container, genres: Sequence[str], provenance: Mapping[str, Sequence[str]]) -> list[Tag]:
+    """The file's tags with these genres, each in its own form, and with our provenance in the main one.
+
+    Args:
+        provenance: names without GENREBEAM_ in lower case, as `read.TagValues` has them.
+    """
+    main, *others = container.tags
+    fields = _replaced(main, main.encode(GENRE, genres))
+    fields = [field for field in fields if main.is_genre(field) or not main.is_ours(field)]
+    if not main.exists:
+        fields = [*_from_id3v1(container), *fields]
+    fields += [field for name, values in provenance.items() for field in main.encode(PREFIX + name.upper(), values)]
+    result: list[Tag] = [refit(main, fields)]
+    for tag in others:
+        says_genre = any(tag.is_genre(field) for field in tag.fields)
+        result.append(refit(tag, _replaced(tag, tag.encode(GENRE, genres))) if says_genre else tag)
+    return result
+
+
+def with_kept(container: Container, kept: Iterable[Kept], values: TagValues) -> list[Tag]:
+    """The file's tags with genre and provenance as they were kept; everything else as it is now.
+
+    Args:
+        values: the same as `kept` in words, for a tag that somebody converted meanwhile (ID3v2.3 to 2.4): raw
+            fields of one dialect make no sense in another.
+    """
+    before = {_family(tag.dialect): tag for tag in kept}
+    result = []
+    for number, tag in enumerate(container.tags):
+        old = before.get(_family(tag.dialect))
+        if old is None:
+            result.append(tag)
+            continue
+        others = [field for field in tag.fields if not tag.is_ours(field)]
+        if not old.exists and (not others or _from_id3v1(container) == tuple(others)):
+            result.append(dataclasses.replace(tag, fields=(), exists=False, slack=old.slack))
+        elif old.dialect == tag.dialect:
+            for position, raw in old.fields:
+                others.insert(position, Field(_key_of(tag, raw), raw))
+            result.append(refit(tag, others, old.slack if old.exists else None))
+        else:
+            if number == 0:
+                others += tag.encode(GENRE, values.genres)
+                for name, texts in values.provenance.items():
+                    others += tag.encode(PREFIX + name.upper(), texts)
+            result.append(refit(tag, others))
+    return result
+
+
+def _replaced(tag: Tag, new: Iterable[Field]) -> list[Field]:
+    """The tag's fields with its genre fields replaced, where the first of them stood or at the end."""
+    first = next((i for i, field in enumerate(tag.fields) if tag.is_genre(field)), len(tag.fields))
+    others = [field for field in tag.fields if not tag.is_genre(field)]
+    return [*others[:first], *new, *others[first:]]
+
+
+def _from_id3v1(container: Container) -> tuple[Field, ...]:
+    """What a new ID3v2 tag has to say so as not to hide an ID3v1 tag from players that prefer it."""
+    main = container.tags[0]
+    if isinstance(container, Stream) and isinstance(main, Id3v2) and container.v1:
+        return frames_of_id3v1(container.v1, main)
+    return ()
+
+
+def _family(dialect: str) -> str:
+    return dialect.partition(".")[0]
+
+
+def _key_of(tag: Tag, raw: bytes) -> str:
+    """Some key that marks a restored field as ours; reading the file back finds the true one."""
+    return next(iter(tag.genre_keys))

@@ -1,0 +1,184 @@
+"""Vorbis comments inside Ogg: Vorbis, Opus, Speex, FLAC and Theora streams. https://www.rfc-editor.org/rfc/rfc3533
+
+The comment packet is the second of its logical stream. Only the pages it lies on are laid out anew; where their number
+changes, the later pages of the stream get new sequence numbers and checksums, and nothing else in them moves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+
+from pipelines.tags.errors import BrokenTag
+from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.vorbis import parse_comments
+
+_HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule position, serial, sequence, checksum, segments
+_CONTINUED, _FIRST = 1, 2
+_NO_PACKET_ENDS = -1
+_FLAC_HEADER = 4
+_PREFIXES = {
+    b"\x01vorbis": b"\x03vorbis",
+    b"OpusHead": b"OpusTags",
+    b"Speex   ": b"",
+    b"\x80theora": b"\x81theora",
+    b"\x7fFLAC": None,  # a FLAC metadata block header, whose length field has to follow
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    start: int
+    flags: int
+    granule: int
+    serial: int
+    sequence: int
+    lacing: bytes
+
+    @property
+    def body(self) -> int:
+        return self.start + _HEADER.size + len(self.lacing)
+
+    @property
+    def stop(self) -> int:
+        return self.body + sum(self.lacing)
+
+
+class Ogg(Container):
+    """One file with at least one audio stream that has comments; the first such stream speaks for the file."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        pages = _pages(source)
+        serial, magic = self._find_stream(pages)
+        comment_pages: list[_Page] = []
+        for page in pages:
+            if page.serial == serial:
+                comment_pages.append(page)
+                if any(value < 255 for value in page.lacing):
+                    break
+        else:
+            raise source.broken("its comment packet has no end")
+        self._pages = comment_pages
+        lacing = b"".join(page.lacing for page in comment_pages)
+        body = b"".join(source.read(page.body, page.stop) for page in comment_pages)
+        ends = next(i for i, value in enumerate(lacing) if value < 255) + 1
+        packet, self.opaque = body[: sum(lacing[:ends])], body[sum(lacing[:ends]) :]
+        self._lacing_after = lacing[ends:]
+        prefix = _PREFIXES[magic]
+        if prefix is None:
+            prefix = packet[:_FLAC_HEADER]
+            if prefix[0] & 0x7F != 4:
+                raise source.broken("the second packet of its FLAC stream is not a comment block")
+        elif not packet.startswith(prefix):
+            raise source.broken("the second packet of its stream is not a comment packet")
+        try:
+            self.tags = (parse_comments(packet, prefix),)
+        except BrokenTag as error:
+            raise source.broken(str(error)) from None
+        self._is_flac = magic == b"\x7fFLAC"
+        self._later = [page for page in pages if page.serial == serial] if source.size > comment_pages[-1].stop else []
+        first_of_next = next((i for i, page in enumerate(self._later) if page.flags & _FIRST), len(self._later))
+        self._later = self._later[:first_of_next]  # a chained stream that took the same serial counts by itself
+        self.holes = tuple(
+            [(page.start, page.stop) for page in comment_pages]
+            + [(page.start + 18, page.start + 26) for page in self._later]
+        )
+
+    def splices(self, tags: Sequence[Tag]) -> list[Splice]:
+        packet = tags[0].render()
+        if self._is_flac:
+            length = len(packet) - _FLAC_HEADER
+            packet = packet[:1] + length.to_bytes(3, "big") + packet[_FLAC_HEADER:]
+        new = self._lay_out(packet)
+        first, *others = self._pages
+        # Pages of other streams may lie between ours: the first page's place takes all of them.
+        result = [Splice(first.start, first.stop, b"".join(new)), *(Splice(p.start, p.stop, b"") for p in others)]
+        shift = len(new) - len(self._pages)
+        if shift:
+            for page in self._later:
+                data = bytearray(self._source.read(page.start, page.stop))
+                struct.pack_into("<II", data, 18, page.sequence + shift & 0xFFFFFFFF, 0)
+                result.append(Splice(page.start + 18, page.start + 26, bytes(data[18:22]) + _checksum(bytes(data))))
+        return result
+
+    def check_moved(self, new: Container) -> None:
+        """The stream's pages are numbered without a gap wherever they were before."""
+        assert isinstance(new, Ogg)
+        before = [page.sequence - i for i, page in enumerate(self._later)]
+        after = [page.sequence - i for i, page in enumerate(new._later)]
+        shift = len(new._pages) - len(self._pages)
+        if [number + shift for number in before] != after:
+            raise new._source.broken("its pages are not numbered as they should be")
+
+    def _find_stream(self, pages: Iterator[_Page]) -> tuple[int, bytes]:
+        for page in pages:
+            if not page.flags & _FIRST:
+                break
+            head = self._source.read(page.body, min(page.stop, page.body + 16))
+            if magic := next((magic for magic in _PREFIXES if head.startswith(magic)), None):
+                return page.serial, magic
+        raise self._source.broken("it has no stream whose comments are known here")
+
+    def _lay_out(self, packet: bytes) -> list[bytes]:
+        """Pages that hold the packet and what followed it on its pages.
+
+        What followed stays on the page on which the packet ends, so that reading back finds it in the same place.
+        """
+        comment = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
+        own = (len(comment) + len(self._lacing_after) - 1) // 255 * 255  # where full pages leave the last one to begin
+        own = min(own, len(comment) - 1)
+        parts = [comment[i : min(i + 255, own)] for i in range(0, own, 255)]
+        parts.append(comment[own:] + self._lacing_after)
+        first, last = self._pages[0], self._pages[-1]
+        body, at, result = packet + self.opaque, 0, []
+        for number, part in enumerate(parts):
+            is_last = number == len(parts) - 1
+            flags = last.flags & ~_CONTINUED if is_last else 0
+            header = _HEADER.pack(
+                b"OggS",
+                0,
+                flags | (_CONTINUED if number else 0),
+                last.granule if is_last else _NO_PACKET_ENDS,
+                first.serial,
+                first.sequence + number,
+                0,
+                len(part),
+            )
+            page = header + part + body[at : at + sum(part)]
+            result.append(page[:22] + _checksum(page) + page[26:])
+            at += sum(part)
+        return result
+
+
+def _pages(source: Source) -> Iterator[_Page]:
+    at = 0
+    while at < source.size:
+        head = source.peek(at, at + _HEADER.size + 255)
+        if len(head) < _HEADER.size or head[:4] != b"OggS":
+            return  # trailing bytes of something else, or damage: payload, as it stands
+        _, _, flags, granule, serial, sequence, _, segments = _HEADER.unpack_from(head)
+        page = _Page(at, flags, granule, serial, sequence, head[_HEADER.size : _HEADER.size + segments])
+        if page.stop > source.size:
+            return
+        yield page
+        at = page.stop
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _checksum(page: bytes) -> bytes:
+    """CRC-32 of a page with a zero checksum field, as four bytes: polynomial 04c11db7, start 0, bits not reflected.
+
+    zlib has the reflected form with both ends inverted; bit-reversed bytes and the inverted start make it this one.
+    """
+    crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "little").translate(_REVERSED)[::-1]
+
+
+def is_ogg_page(data: bytes) -> bool:
+    """Whether `data` is one whole page with the right checksum."""
+    return data[:4] == b"OggS" and _checksum(data[:22] + bytes(4) + data[26:]) == data[22:26]

@@ -1,0 +1,60 @@
+"""An open file -> its container with tags and holes."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from pipelines.tags.ape import Ape
+from pipelines.tags.asf import Asf
+from pipelines.tags.dsf import Dsf
+from pipelines.tags.errors import BrokenTag, NotTaggable
+from pipelines.tags.id3 import Id3v2
+from pipelines.tags.iff import Iff
+from pipelines.tags.model import Container, Source
+from pipelines.tags.mp4 import Mp4
+from pipelines.tags.mpeg import Stream
+from pipelines.tags.ogg import Ogg
+from pipelines.tags.sniff import Kind, sniff
+from pipelines.tags.vorbis import Flac
+
+
+def parse(file: BinaryIO) -> Container:
+    """Parse the tags of an open file.
+
+    Raises:
+        NotTaggable: none of the containers known here.
+        BrokenTag: the structure is damaged where a change would have to rely on it.
+        OSError: the file cannot be read.
+    """
+    source = Source(file)
+    kind = sniff(file)
+    try:
+        return _container(kind, source)
+    except (struct.error, IndexError) as error:
+        raise source.broken(f"its structure ends in the middle ({error})") from error
+    except BrokenTag as error:
+        raise error if source.name in str(error) else source.broken(str(error)) from None
+
+
+def _container(kind: Kind | None, source: Source) -> Container:
+    match kind:
+        case Kind.MP3 | Kind.TTA:
+            return Stream(source, main=Id3v2)
+        case Kind.APE:
+            return Stream(source, main=Ape)
+        case Kind.FLAC:
+            return Flac(source)
+        case Kind.OGG:
+            return Ogg(source)
+        case Kind.MP4:
+            return Mp4(source)
+        case Kind.ASF:
+            return Asf(source)
+        case Kind.WAV:
+            return Iff(source, little=True)
+        case Kind.AIFF:
+            return Iff(source, little=False)
+        case Kind.DSF:
+            return Dsf(source)
+    raise NotTaggable(f"{source.name}: not a kind of file that genrebeam can tag; left as it is")

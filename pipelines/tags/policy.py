@@ -1,0 +1,221 @@
+"""Which genres a file should have: what it says now, what the model heard, and what the user wants. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from features.errors import UsageError
+from pipelines.tags.read import TagValues
+
+POLICIES = ("none", "fill", "merge", "overwrite")
+DEFAULT_USELESS = (
+    "Other", "Unknown", "Unknown Genre", "Misc", "Miscellaneous", "Music", "Audio", "None", "No Genre", "Genre",
+    "Undefined", "Unclassified", "Not specified", "N/A",
+)  # fmt: skip
+
+# What people write for the same genre, as `_letters` leaves it. Only words that mean the same; no hierarchy.
+_SYNONYMS = {
+    "rap": "hiphop",
+    "hiphoprap": "hiphop",
+    "raphiphop": "hiphop",
+    "hiphopandrap": "hiphop",
+    "rapandhiphop": "hiphop",
+    "countryandwestern": "country",
+    "countrymusic": "country",
+    "classicalmusic": "classical",
+    "popmusic": "pop",
+    "rockmusic": "rock",
+    "rocknroll": "rockandroll",
+    "randb": "rnb",
+    "rhythmandblues": "rnb",
+    "electronica": "electronic",
+    "dnb": "drumandbass",
+    "drumnbass": "drumandbass",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TagPolicy:
+    """What may be written where.
+
+    Attributes:
+        policy: none (nothing), fill (only where there is no genre, or a useless one), merge (add to what is there) or
+            overwrite (replace it).
+        min_confidence: genres that the model is less sure of are not written, 0 to 1.
+        max_genres: how many genres of the model are written at most, the surest first.
+        names: label of the model -> the user's own words for it; none to never write it. Other labels are
+            spelled as ID3v1's list spells them, else as the model does.
+        useless: genres that are as good as none; compared without case, blanks and punctuation.
+        respect_edits: leave a file alone whose genre somebody changed after we wrote it.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    policy: str = "fill"
+    min_confidence: float = 0.5
+    max_genres: int = 1
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    useless: tuple[str, ...] = DEFAULT_USELESS
+    respect_edits: bool = True
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise UsageError(f"--write-tags {self.policy}: choose one of {', '.join(POLICIES)}")
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence {self.min_confidence}: choose a number from 0 to 1")
+        if self.max_genres < 1:
+            raise UsageError(f"--max-genres {self.max_genres}: choose 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What the model says of one track.
+
+    Attributes:
+        genres: label and confidence (0 to 1), the surest first.
+        model: its id. fingerprint: of the model bundle.
+        when: of the analysis; not of the writing, so that writing twice gives the same bytes.
+    """
+
+    genres: tuple[tuple[str, float], ...]
+    model: str
+    fingerprint: str
+    when: dt.datetime
+
+
+class Outcome(str, enum.Enum):
+    """What becomes of one file; the values are what reports show."""
+
+    WRITE = "write"
+    SAME = "same"  # it says so already
+    KEPT = "kept"  # fill, and it has a genre of its own
+    EDITED = "edited"  # somebody changed the genre that we had written
+    UNSURE = "unsure"  # nothing reached min_confidence
+    NOTHING = "nothing"  # no genre heard, or the user's names leave none of it; undo: nothing of ours in the file
+    FAILED = "failed"  # a row in the rejects
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What one file should say. `values` is None unless the outcome is WRITE."""
+
+    outcome: Outcome
+    values: TagValues | None = None
+
+
+def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
+    """Decide on one file.
+
+    A file whose provenance shows that its genre is still ours is treated as it was before: the values that we
+    added do not count as the user's.
+    """
+    if policy.policy == "none":
+        return Decision(Outcome.NOTHING)
+    sure = [(label, score) for label, score in heard.genres if score >= policy.min_confidence][: policy.max_genres]
+    ours = _named(sure, policy)
+    if not ours:
+        return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
+    written, added = _written_before(current.provenance)
+    if written and written != current.genres and policy.respect_edits:
+        return Decision(Outcome.EDITED)
+    theirs = [g for g in current.genres if g not in added and not is_useless(g, policy.useless)]
+    if policy.policy == "fill" and theirs:
+        return Decision(Outcome.KEPT)
+    if policy.policy == "merge":
+        known = {key for genre in theirs for key in keys(genre)}
+        ours = {name: score for name, score in ours.items() if not keys(name) & known}
+        if not ours:
+            return Decision(Outcome.SAME)
+        genres = (*theirs, *ours)
+    else:
+        genres = tuple(ours)
+    if genres == current.genres:
+        return Decision(Outcome.SAME)
+    provenance = {
+        "model": (heard.model,),
+        "fingerprint": (heard.fingerprint,),
+        "genre": genres,
+        "confidence": tuple(f"{name} {score:.2f}" for name, score in ours.items()),
+        "date": (heard.when.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),),
+    }
+    return Decision(Outcome.WRITE, TagValues(genres, provenance))
+
+
+def _named(heard: Iterable[tuple[str, float]], policy: TagPolicy) -> dict[str, float]:
+    """The user's words for what was heard, no two for the same genre."""
+    names, result, seen = dict(policy.names), {}, set()
+    for label, score in heard:
+        for name in names.get(label, (spelled(label),)):
+            key = same(name)
+            if key not in seen:
+                seen.add(key)
+                result[name] = score
+    return result
+
+
+def _written_before(provenance: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The genre list that we wrote into the file earlier, and which of its values were ours."""
+    written = tuple(provenance.get("genre", ()))
+    return written, frozenset(text.rpartition(" ")[0] for text in provenance.get("confidence", ()))
+
+
+def _letters(text: str) -> str:
+    """A genre's letters and digits: "Hip-Hop", "hip hop" and "HipHop" are one, "R&B" is randb."""
+    plain = unicodedata.normalize("NFKD", text).casefold().replace("&", "and")
+    return "".join(char for char in plain if char.isalnum())
+
+
+def same(genre: str) -> str:
+    """A key that is equal for spellings and synonyms of one genre."""
+    letters = _letters(genre)
+    return _SYNONYMS.get(letters, letters) or genre.strip()
+
+
+def keys(genre: str) -> set[str]:
+    """The keys of a value and of its parts: "Hip Hop/Rap" covers both, "Pop; Rock" too."""
+    return {same(part) for part in (genre, *re.split(r"[/;,|\\]", genre)) if part.strip()}
+
+
+def is_useless(genre: str, useless: Iterable[str]) -> bool:
+    """Whether a genre is as good as none."""
+    return not genre.strip() or same(genre) in {same(word) for word in useless}
+
+
+@functools.cache
+def spelled(label: str) -> str:
+    """A lower-case label as ID3v1's list of genres spells it (hiphop: Hip-Hop); otherwise as it is."""
+    from mutagen.id3 import TCON
+
+    if label != label.lower():
+        return label
+    return next((name for name in TCON.GENRES if _letters(name) == _letters(label)), label)
+
+
+def read_names(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """A --genre-map file: lines `label = Name; Another Name`, nothing behind the sign to never write it, # comments.
+
+    Raises:
+        UsageError: it cannot be read, or a line has no equals sign.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: the genre map cannot be read ({error}); give a UTF-8 text file") from error
+    names = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip() if line.lstrip().startswith("#") else line.strip()
+        if not text:
+            continue
+        label, sign, right = text.partition("=")
+        if not sign or not label.strip():
+            raise UsageError(f"{path}, line {number}: write `label = Name; Another Name`, not {text!r}")
+        names.append((label.strip(), tuple(name.strip() for name in right.split(";") if name.strip())))
+    return tuple(names)
