@@ -20,6 +20,7 @@ COMMANDS = {
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
     "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
     "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
+    "compare": ("pipelines.commands.compare", "Other features and algorithms on the same tracks."),
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.
