@@ -155,13 +155,13 @@ def leaky_split(chunks: Chunks, *, seed: int = 0) -> tuple[Chunks, Chunks]:
 def markdown(rows: Sequence[Row]) -> str:
     """The table, best first within each protocol."""
     lines = [
-        "| protocol | features | algorithm | track | chunk | macro F1 | fit s | predict ms per 1,000 chunks | size kB |",
+        "| protocol | features | algorithm | track | chunk | macro F1 | fit s | ms per 1,000 chunks | kB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: (row.protocol, -row.track_accuracy)):
         lines.append(
-            f"| {row.protocol} | {row.features} | {row.algorithm} | {row.track_accuracy:.3f} | {row.chunk_accuracy:.3f} "
-            f"| {row.macro_f1:.3f} | {row.fit_s:.1f} | {row.predict_ms:.0f} | {row.size_kb:.0f} |"
+            f"| {row.protocol} | {row.features} | {row.algorithm} | {row.track_accuracy:.3f} "
+            f"| {row.chunk_accuracy:.3f} | {row.macro_f1:.3f} | {row.fit_s:.1f} | {row.predict_ms:.0f} | {row.size_kb:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
