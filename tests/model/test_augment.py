@@ -72,9 +72,9 @@ def test_lowpass_silences_everything_above_one_band_in_its_share_of_crops():
 
 
 def test_masks_are_no_wider_than_asked_and_leave_the_rest():
-    settings = dataclasses.replace(NONE, mask_bands=10, mask_frames=6)
+    settings = dataclasses.replace(NONE, mask_bands=10, mask_s=0.558)
     levels = tf.fill([300, FRONT_END.chunk_frames, FRONT_END.mel_bands], 150.0)
-    masked = augment.mask(levels, settings, seed=tf.constant([3, 4])).numpy()
+    masked = augment.mask(levels, FRONT_END, settings, seed=tf.constant([3, 4])).numpy()
     assert set(np.unique(masked)) == {0.0, 150.0}
     bands, frames = (masked == 0).all(axis=1).sum(axis=1), (masked == 0).all(axis=2).sum(axis=1)
     assert 15 <= bands.max() <= 20

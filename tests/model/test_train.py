@@ -23,7 +23,7 @@ TINY = TrainConfig(
     dropout=0.1,
     ema=0.5,
     # No shift along the frequency axis: where the energy lies is all that these genres differ in.
-    augmentation=Augmentation(shift_bands=0, tilt_db=0, equaliser_db=0, mask_bands=3, mask_frames=3),
+    augmentation=Augmentation(shift_bands=0, tilt_db=0, equaliser_db=0, mask_bands=3, mask_s=0.5),
 )
 
 
