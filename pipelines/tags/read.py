@@ -119,14 +119,14 @@ def _id3v1(file: BinaryIO) -> TagValues:
 
 
 def _apev2(file: BinaryIO) -> TagValues:
-    from mutagen.apev2 import APEBinaryValue, APENoHeaderError, APEv2
+    from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
 
     file.seek(0)
     try:
         tags = APEv2(file)
     except APENoHeaderError:
         return TagValues()
-    texts = {key: list(value) for key, value in tags.items() if not isinstance(value, APEBinaryValue)}
+    texts = {key: list(value) for key, value in tags.items() if isinstance(value, APETextValue)}
     return _values(next((v for k, v in texts.items() if k.lower() == "genre"), []), texts.items())
 
 
