@@ -188,16 +188,16 @@ def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Ch
             return Done(wanted.track, settled, current.genres, current.genres)
         check_writable(path, status, break_hard_links=task.options.hard_links == "break")
         container = parse(file)
-    tags = make(container)
-    change = Change(
-        path=path,
-        identity=Identity.of(status),
-        tags=tuple(tags),
-        values=values,
-        splices=tuple(container.splices(tags)),
-        temporary=_temporary(task.run_id, path),
-        mtime_ns=mtime_ns,
-    )
+        tags = make(container)
+        change = Change(
+            path=path,
+            identity=Identity.of(status),
+            tags=tuple(tags),
+            values=values,
+            splices=tuple(container.splices(tags)),
+            temporary=_temporary(task.run_id, path),
+            mtime_ns=mtime_ns,
+        )
     entry = Entry(
         uri=wanted.track.uri,
         track_id=wanted.track.track_id,

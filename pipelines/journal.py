@@ -90,7 +90,12 @@ class Entry:
             row[f"genre_{when}"] = list(values.genres)
             row[f"provenance_{when}"] = [{"name": k, "values": list(v)} for k, v in values.provenance.items()]
         row["tags_before"] = [
-            dataclasses.asdict(tag) | {"fields": [{"position": p, "raw": raw} for p, raw in tag.fields]}
+            {
+                "dialect": tag.dialect,
+                "exists": tag.exists,
+                "slack": tag.slack,
+                "fields": [{"position": position, "raw": raw} for position, raw in tag.fields],
+            }
             for tag in self.tags_before
         ]
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import struct
 from collections.abc import Mapping, Sequence
@@ -129,9 +130,11 @@ def make(folder: Path, kind: str, name: str = "track") -> Path:
 
 
 def samples(path: Path) -> bytes:
-    """All that FFmpeg decodes of a file, as bytes."""
-    with av.open(str(path)) as container:
-        return b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=0))
+    """All that FFmpeg decodes of a file, as bytes. A WavPack file ends in an error where an ID3v1 tag begins."""
+    decoded = []
+    with av.open(str(path)) as container, contextlib.suppress(av.error.InvalidDataError):
+        decoded.extend(frame.to_ndarray().tobytes() for frame in container.decode(audio=0))
+    return b"".join(decoded)
 
 
 def fill(path: Path, kind: str, genre: str | None = "Other") -> None:
@@ -280,3 +283,24 @@ def cut(path: Path, drop: int) -> None:
     """Take bytes off the end of a file."""
     data = path.read_bytes()
     path.write_bytes(data[:-drop])
+
+
+def break_tag(path: Path, kind: str) -> None:
+    """Damage a filled file's tag the way the world does: sizes that lie, text in no encoding, a tag cut short."""
+    data = bytearray(path.read_bytes())
+    if kind in ("mp3", "tta", "wav", "aiff", "dsf"):
+        at = data.find(b"TPE1")
+        data[at + 4 : at + 8] = b"\x7f\x7f\x7f\x7f"  # a frame longer than the tag
+    elif kind in ("flac", "ogg", "opus", "oga", "spx"):
+        at = data.find(b"title=")
+        data[at - 4 : at] = b"\xff\xff\xff\x7f"  # an entry longer than the block
+    elif kind in ("m4a", "alac"):
+        at = data.find(b"\xa9nam")
+        data[at - 4 : at] = b"\x7f\xff\xff\xff"
+    elif kind == "wma":
+        at = data.find("WM/Genre".encode("utf-16-le"))
+        data[at - 2 : at] = b"\xff\xff"
+    else:
+        at = data.find(b"Title\0")
+        data[at - 8 : at - 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
