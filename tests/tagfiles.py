@@ -254,15 +254,17 @@ def results(
     fingerprint: str = "fp-1",
     when: dt.datetime = WHEN,
     run_id: str = "run-1",
+    track_ids: Sequence[str] | None = None,
 ) -> None:
     """A results dataset that heard these genres (label and confidence, the surest first) in these files."""
     rows = []
-    for path, genres in heard.items():
+    names = track_ids or [str(path.relative_to(root)) for path in heard]
+    for name, (path, genres) in zip(names, heard.items(), strict=True):
         status = path.stat()
         rows.append(
             {
                 "uri": path_uri(path),
-                "track_id": str(path.relative_to(root)),
+                "track_id": name,
                 "size": status.st_size,
                 "mtime": dt.datetime.fromtimestamp(0, dt.timezone.utc)
                 + dt.timedelta(microseconds=status.st_mtime_ns // 1000),
