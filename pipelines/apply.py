@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -18,10 +17,11 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -107,6 +107,13 @@ class Wanted:
     heard: Heard | None = None
     versions: frozenset[Version] = frozenset()
     entries: tuple[Entry, ...] = ()
+
+
+class Batches(NamedTuple):
+    """Work as it is read, so that a million files are never in memory at once. `total` counts files."""
+
+    total: int
+    batches: Iterator[list[Wanted]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +306,7 @@ class ApplyReport:
 
 
 def results_to_write(output_dir: Path) -> pa.Table:
-    """The newest result of each track, with mtime in microseconds and the versions of its file.
+    """The newest result of each track, with mtime in microseconds and the versions that tags of ours made of its file.
 
     Raises:
         LedgerError: the dataset cannot be read.
@@ -308,11 +315,17 @@ def results_to_write(output_dir: Path) -> pa.Table:
     table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
     origins = Origins.read(output_dir)
     families = origins.families()
-    versions = []
-    for key in zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True):
-        root = origins.of(*key)
-        versions.append([list(version) for version in families.get((key[0], root), {root})])
-    return table.append_column("versions", pa.array(versions, pa.list_(pa.list_(pa.int64()))))
+    keys = zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True)
+    versions = [families.get((track_id, origins.of(track_id, *version))) for track_id, *version in keys]
+    column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
+    return table.append_column("versions", column)
+
+
+def batches_of_results(output_dir: Path) -> Batches:
+    """The newest result of each track as something to write; raises LedgerError."""
+    table = results_to_write(output_dir)
+    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
+    return Batches(len(table), _batched(map(wanted_from_row, rows)))
 
 
 def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
@@ -321,23 +334,28 @@ def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
     first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
     others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
     heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
-    return Wanted(track, heard, frozenset((size, mtime_us) for size, mtime_us in row["versions"]))
+    versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
+    return Wanted(track, heard, frozenset(versions))
 
 
-def wanted_by_journal(output_dir: Path) -> list[Wanted]:
-    """Every file that was ever to be changed, with the journal's rows of it.
+def batches_of_journal(output_dir: Path) -> Batches:
+    """Every file that was ever to be changed, with the journal's rows of it; raises LedgerError."""
+    table = journal.read(output_dir)
+    table = table.filter(pc.equal(table["action"], journal.APPLY)).sort_by([("uri", "ascending"), ("at", "ascending")])
+    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
+    by_file = itertools.groupby(map(Entry.from_row, rows), key=lambda entry: entry.uri)
+    wanted = (_to_undo(tuple(entries)) for _, entries in by_file)
+    return Batches(pc.count_distinct(table["uri"]).as_py(), _batched(wanted))
 
-    Raises:
-        LedgerError: the journal cannot be read.
-    """
-    by_uri: dict[str, list[Entry]] = collections.defaultdict(list)
-    for row in journal.read(output_dir).to_pylist():
-        if row["action"] == journal.APPLY:
-            by_uri[row["uri"]].append(Entry.from_row(row))
-    return [
-        Wanted(Track(uri, e[-1].track_id, e[-1].size_after, e[-1].mtime_ns_after / 1e9), entries=tuple(e))
-        for uri, e in sorted(by_uri.items())
-    ]
+
+def _to_undo(entries: tuple[Entry, ...]) -> Wanted:
+    last = entries[-1]
+    return Wanted(Track(last.uri, last.track_id, last.size_after, last.mtime_ns_after // 1000 / 1e6), entries=entries)
+
+
+def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    wanted = iter(wanted)
+    return iter(lambda: list(itertools.islice(wanted, BATCH)), [])
 
 
 def new_task(output_dir: Path, options: ApplyOptions, *, dry_run: bool | None = None) -> Task:
@@ -355,7 +373,11 @@ def new_task(output_dir: Path, options: ApplyOptions, *, dry_run: bool | None = 
 
 
 def work(
-    wanted: Sequence[Wanted], task: Task, *, tick: Callable[[int], Any] = lambda count: None, keep_changes: int = 50
+    batches: Iterable[Sequence[Wanted]],
+    task: Task,
+    *,
+    tick: Callable[[int], Any] = lambda count: None,
+    keep_changes: int = 50,
 ) -> ApplyReport:
     """Work off many files with threads, and write down what failed.
 
@@ -367,14 +389,14 @@ def work(
     """
     report = ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     if task.dry_run:
-        for batch in _in_threads(wanted, task):
+        for batch in _in_threads(batches, task):
             _count(report, batch, [], tick, keep_changes)
         return report
     rejections: list[Rejection] = []
     summary: dict[str, Any] = {"started_at": report.started_at}
     with journal.run(task.output_dir, task.run_id, summary):
         try:
-            for batch in _in_threads(wanted, task):
+            for batch in _in_threads(batches, task):
                 _count(report, batch, rejections, tick, keep_changes)
         finally:
             summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
@@ -398,9 +420,9 @@ def _count(
     tick(count)
 
 
-def _in_threads(wanted: Sequence[Wanted], task: Task) -> Iterator[list[Done]]:
+def _in_threads(batches: Iterable[Sequence[Wanted]], task: Task) -> Iterator[list[Done]]:
     """Batches as they are done, a few in flight at a time so that an interrupt is quick."""
-    batches = (wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH))
+    batches = iter(batches)
     with concurrent.futures.ThreadPoolExecutor(task.options.workers) as pool:
         running = {pool.submit(work_batch, batch, task) for batch in itertools.islice(batches, task.options.workers)}
         while running:
@@ -434,8 +456,7 @@ def apply_results(output_dir: Path, options: ApplyOptions, *, console: Console) 
     check_consent(options, console)
     task = new_task(output_dir, options)
     with output_folder(output_dir):
-        wanted = [wanted_from_row(row) for row in results_to_write(output_dir).to_pylist()]
-        return _ask_and_work(wanted, task, console, "Write genres into")
+        return _ask_and_work(batches_of_results, task, console, "Write genres into")
 
 
 def undo_results(output_dir: Path, options: ApplyOptions, *, console: Console) -> ApplyReport:
@@ -443,7 +464,7 @@ def undo_results(output_dir: Path, options: ApplyOptions, *, console: Console) -
     check_consent(options, console)
     task = new_task(output_dir, options)
     with output_folder(output_dir):
-        return _ask_and_work(wanted_by_journal(output_dir), task, console, "Put back the former genres of")
+        return _ask_and_work(batches_of_journal, task, console, "Put back the former genres of")
 
 
 def check_consent(options: ApplyOptions, console: Console) -> None:
@@ -457,27 +478,24 @@ def check_consent(options: ApplyOptions, console: Console) -> None:
         raise UsageError("there is no terminal to ask on: add --yes to write into the files, or --dry-run to look")
 
 
-def _ask_and_work(wanted: Sequence[Wanted], task: Task, console: Console, question: str) -> ApplyReport:
+def _ask_and_work(read: Callable[[Path], Batches], task: Task, console: Console, question: str) -> ApplyReport:
     options = task.options
     if options.dry_run or not options.yes:
-        looking = dataclasses.replace(task, dry_run=True)
-        with _bar(console, "Looking", len(wanted), quiet=options.quiet) as tick:
-            preview = work(wanted, looking, tick=tick)
+        preview = _work_with_bar(read(task.output_dir), dataclasses.replace(task, dry_run=True), console, "Looking")
         if options.dry_run or not preview.written:
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
             raise click.Abort
-    with _bar(console, "Writing", len(wanted), quiet=options.quiet) as tick:
-        return work(wanted, task, tick=tick)
+    return _work_with_bar(read(task.output_dir), task, console, "Writing")
 
 
-@contextlib.contextmanager
-def _bar(console: Console, what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], Any]]:
+def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str) -> ApplyReport:
     columns = (TextColumn(f"[bold]{what}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(bar, count)
+    hidden = task.options.quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        bar = progress.add_task(what, total=work_to_do.total)
+        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count))
 
 
 _MEANINGS = {

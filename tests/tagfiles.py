@@ -7,6 +7,7 @@ import datetime as dt
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,8 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
+from pipelines import apply
+from pipelines.apply import ApplyOptions, ApplyReport
 from pipelines.library import path_uri
 from pipelines.sinks import RESULTS
+from pipelines.tags.policy import TagPolicy
 
 RATE_HZ = 44_100
 WHEN = dt.datetime(2026, 11, 1, 12, 0, 0, tzinfo=dt.timezone.utc)
@@ -306,3 +310,13 @@ def break_tag(path: Path, kind: str) -> None:
         at = data.find(b"Title\0")
         data[at - 8 : at - 4] = b"\xff\xff\xff\x7f"
     path.write_bytes(data)
+
+
+def apply_all(
+    output_dir: Path, *, undo: bool = False, policy: str = "overwrite", respect_edits: bool = True, **options: Any
+) -> ApplyReport:
+    """Apply a results dataset, or undo it, without asking."""
+    tags = TagPolicy(policy=policy, respect_edits=respect_edits)
+    task = apply.new_task(output_dir, ApplyOptions(tags=tags, yes=True, **options))
+    read = apply.batches_of_journal if undo else apply.batches_of_results
+    return apply.work(read(output_dir).batches, task)

@@ -55,19 +55,16 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     for name in ("apply", "apply again", "undo", "apply in place"):
         task = apply.new_task(folder, options)
         began, cpu_began = time.perf_counter(), sum(os.times()[:2])
-        if name == "undo":
-            wanted = apply.wanted_by_journal(folder)
-        else:
-            wanted = [apply.wanted_from_row(row) for row in apply.results_to_write(folder).to_pylist()]
+        total, batches = (apply.batches_of_journal if name == "undo" else apply.batches_of_results)(folder)
         if arguments.profile and name == "apply":
-            for start in range(0, len(wanted), apply.BATCH):
-                profile.runcall(apply.work_batch, wanted[start : start + apply.BATCH], task)
+            for batch in batches:
+                profile.runcall(apply.work_batch, batch, task)
             continue
-        report = apply.work(wanted, task)
+        report = apply.work(batches, task)
         took = time.perf_counter() - began
-        cpu_ms = 1000 * (sum(os.times()[:2]) - cpu_began) / len(wanted)
+        cpu_ms = 1000 * (sum(os.times()[:2]) - cpu_began) / total
         counts = ", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.items())
-        print(f"{name}: {len(wanted) / took:,.0f} files/s, {cpu_ms:.1f} ms of CPU each ({counts})")
+        print(f"{name}: {total / took:,.0f} files/s, {cpu_ms:.1f} ms of CPU each ({counts})")
     if arguments.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
 

@@ -14,23 +14,13 @@ import mutagen
 import pytest
 import tagfiles
 
-from pipelines import apply
-from pipelines.apply import ApplyOptions, ApplyReport
 from pipelines.tags.parse import parse
-from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres, read_tags
 
 POLICIES = ("fill", "merge", "overwrite")
 STATES = ("none", "full", "useless", "id3v1", "broken")
 # Containers behind which an ID3v1 tag can stand.
 _WITH_ID3V1 = ("mp3", "tta", "ape", "mpc", "wv")
-
-
-def run(output_dir: Path, policy: str = "fill", *, undo: bool = False, **options: Any) -> ApplyReport:
-    task = apply.new_task(output_dir, ApplyOptions(tags=TagPolicy(policy=policy), yes=True, **options))
-    if undo:
-        return apply.work(apply.wanted_by_journal(output_dir), task)
-    return apply.work([apply.wanted_from_row(row) for row in apply.results_to_write(output_dir).to_pylist()], task)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +66,7 @@ def test_apply_then_undo(kind: str, state: str, policy: str, originals: Any, tmp
     audio_before = tagfiles.samples(path) if kind in tagfiles.DECODABLE and state != "broken" else b""
     tagfiles.results(tmp_path, {path: [("blues", 0.8)]}, root=music)
 
-    report = run(tmp_path, policy)
+    report = tagfiles.apply_all(tmp_path, policy=policy)
 
     if state == "broken" and report.failed:
         assert path.read_bytes() == before, "a file that cannot be written is left alone"
@@ -100,11 +90,11 @@ def test_apply_then_undo(kind: str, state: str, policy: str, originals: Any, tmp
         if audio_before:
             assert tagfiles.samples(path) == audio_before
         assert mutagen_opens(path) >= mutagen_opens(originals[kind, state])
-        assert run(tmp_path, policy).written == 0, "a second run has nothing to do"
+        assert tagfiles.apply_all(tmp_path, policy=policy).written == 0, "a second run has nothing to do"
     else:
         assert path.read_bytes() == before
 
-    undone = run(tmp_path, undo=True)
+    undone = tagfiles.apply_all(tmp_path, undo=True)
 
     assert not undone.failed
     assert path.read_bytes() == before, "undo gives back every byte"

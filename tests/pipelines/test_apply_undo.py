@@ -12,16 +12,7 @@ import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
 
 from pipelines import apply
-from pipelines.apply import ApplyOptions, ApplyReport
-from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres, read_tags
-
-
-def run(output_dir: Path, *, undo: bool = False, policy: str = "overwrite", **options: Any) -> ApplyReport:
-    task = apply.new_task(output_dir, ApplyOptions(tags=TagPolicy(policy=policy), yes=True, **options))
-    if undo:
-        return apply.work(apply.wanted_by_journal(output_dir), task)
-    return apply.work([apply.wanted_from_row(row) for row in apply.results_to_write(output_dir).to_pylist()], task)
 
 
 def hear(output_dir: Path, path: Path, genre: str, number: int = 1) -> None:
@@ -47,7 +38,7 @@ def song(folder: Path, kind: str = "mp3", genre: str | None = "Rock") -> Path:
 def test_a_title_changed_since_stays_changed(kind: str, tmp_path: Path) -> None:
     path = song(tmp_path, kind, genre=None)
     hear(tmp_path, path, "blues")
-    run(tmp_path)
+    tagfiles.apply_all(tmp_path)
     file: Any = ID3(path) if kind in ("mp3", "tta") else mutagen.File(path)
     tags = file if kind in ("mp3", "tta") else file.tags
     if isinstance(tags, ID3):
@@ -57,7 +48,7 @@ def test_a_title_changed_since_stays_changed(kind: str, tmp_path: Path) -> None:
     file.save(path) if kind in ("mp3", "tta") else file.save()
     assert read_genres(path) == ("Blues",)
 
-    assert run(tmp_path, undo=True).written == 1
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
 
     with path.open("rb") as opened:
         values = read_tags(opened)
@@ -70,12 +61,12 @@ def test_a_title_changed_since_stays_changed(kind: str, tmp_path: Path) -> None:
 def test_undo_refuses_where_somebody_edited_the_genre(tmp_path: Path) -> None:
     path = song(tmp_path)
     hear(tmp_path, path, "blues")
-    run(tmp_path)
+    tagfiles.apply_all(tmp_path)
     tags = ID3(path)
     tags["TCON"] = TCON(encoding=3, text=["Swing"])
     tags.save(path)
     before = path.read_bytes()
-    report = run(tmp_path, undo=True)
+    report = tagfiles.apply_all(tmp_path, undo=True)
     assert dict(report.errors) == {"EditedSince": 1}
     assert path.read_bytes() == before
 
@@ -87,11 +78,11 @@ def test_undo_survives_a_conversion_of_the_whole_tag(tmp_path: Path) -> None:
     tags.update_to_v23()
     tags.save(path, v2_version=3, v23_sep=None)
     hear(tmp_path, path, "blues")
-    run(tmp_path)
+    tagfiles.apply_all(tmp_path)
     assert path.read_bytes()[3] == 3, "the version of the tag stays"
     ID3(path).save(path, v2_version=4)
     assert path.read_bytes()[3] == 4
-    assert run(tmp_path, undo=True).written == 1
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
     assert read_genres(path) == ("Rock", "Pöp")
     assert not ID3(path).getall("TXXX:GENREBEAM_MODEL")
 
@@ -101,26 +92,25 @@ def test_two_models_later_undo_goes_back_to_the_beginning(tmp_path: Path) -> Non
     before = path.read_bytes()
     for number, genre in enumerate(("blues", "jazz", "disco"), 1):
         hear(tmp_path, path, genre, number)
-        assert run(tmp_path).written == 1
+        assert tagfiles.apply_all(tmp_path).written == 1
     assert read_genres(path) == ("Disco",)
-    assert run(tmp_path, undo=True).written == 1
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
     assert path.read_bytes() == before
-    assert run(tmp_path, undo=True).outcomes == {"nothing": 1}
+    assert tagfiles.apply_all(tmp_path, undo=True).outcomes == {"nothing": 1}
 
 
 def test_undo_stops_at_an_edit_between_two_runs(tmp_path: Path) -> None:
     path = song(tmp_path)
     hear(tmp_path, path, "blues", 1)
-    run(tmp_path)
+    tagfiles.apply_all(tmp_path)
     tags = ID3(path)
     tags["TCON"] = TCON(encoding=3, text=["Swing"])
     tags.save(path)
     hear(tmp_path, path, "jazz", 2)
-    assert run(tmp_path).outcomes == {"edited": 1}
-    task = apply.new_task(tmp_path, ApplyOptions(tags=TagPolicy(policy="overwrite", respect_edits=False), yes=True))
-    apply.work([apply.wanted_from_row(row) for row in apply.results_to_write(tmp_path).to_pylist()], task)
+    assert tagfiles.apply_all(tmp_path).outcomes == {"edited": 1}
+    tagfiles.apply_all(tmp_path, respect_edits=False)
     assert read_genres(path) == ("Jazz",)
-    assert run(tmp_path, undo=True).written == 1
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
     assert read_genres(path) == ("Swing",)
 
 
@@ -128,19 +118,19 @@ def test_apply_after_undo_writes_again(tmp_path: Path) -> None:
     path = song(tmp_path)
     before = path.read_bytes()
     hear(tmp_path, path, "blues")
-    run(tmp_path)
+    tagfiles.apply_all(tmp_path)
     after = path.read_bytes()
-    run(tmp_path, undo=True)
-    assert run(tmp_path).written == 1
+    tagfiles.apply_all(tmp_path, undo=True)
+    assert tagfiles.apply_all(tmp_path).written == 1
     assert path.read_bytes() == after
-    run(tmp_path, undo=True)
+    tagfiles.apply_all(tmp_path, undo=True)
     assert path.read_bytes() == before
 
 
 def test_undo_without_any_apply_has_nothing_to_do(tmp_path: Path) -> None:
     path = song(tmp_path)
     hear(tmp_path, path, "blues")
-    assert run(tmp_path, undo=True).outcomes == {}
+    assert tagfiles.apply_all(tmp_path, undo=True).outcomes == {}
 
 
 def test_a_write_that_failed_is_nothing_to_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +141,6 @@ def test_a_write_that_failed_is_nothing_to_undo(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(apply, "write", fail)
-    assert run(tmp_path).failed == 1
+    assert tagfiles.apply_all(tmp_path).failed == 1
     monkeypatch.undo()
-    assert run(tmp_path, undo=True).outcomes == {"nothing": 1}
+    assert tagfiles.apply_all(tmp_path, undo=True).outcomes == {"nothing": 1}
