@@ -20,6 +20,8 @@ COMMANDS = {
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
     "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
     "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
+    "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
+    "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.

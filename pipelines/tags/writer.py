@@ -22,7 +22,7 @@ from pipelines.tags.parse import parse
 from pipelines.tags.read import TagValues, read_tags
 
 _FICLONE = 0x40049409  # linux/fs.h; Python 3.10 has no name for it
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18  # stays in a core's cache between reading and comparing
 
 
 class ReadOnly(TagError):
