@@ -27,6 +27,7 @@ setup(
         "soundfile>=0.13",  # its wheels carry libsndfile 1.2.2 with MP3
         "soxr>=0.5",
         "av>=14,<19",  # PyAV: FFmpeg for what libsndfile cannot read
+        "google-crc32c>=1.5",  # checksums of TFRecords in C; Beam refuses to write them without
         "click>=8.1",
         "rich>=13",
     ],

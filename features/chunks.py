@@ -39,7 +39,7 @@ def chunks_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uin
     return np.swapaxes(windows[:: front_end.chunk_step_frames], 1, 2)
 
 
-# A chunk whose loudest Mel band stays below this is silence: a sine of -82 dB full scale, under the hiss of
+# A chunk whose loudest Mel band stays below this is silence: a sine of -80 dB full scale, under the hiss of
 # a 16-bit recording's quietest passage.
 SILENCE_DB = -40.0
 

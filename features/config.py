@@ -19,8 +19,8 @@ class FrontEnd:
     A level is an unsigned byte: `round((10 log10(power) - level_floor_db) / level_step_db)`, clipped to
     0..255, where `power` is librosa's Mel power spectrogram of samples in [-1, 1]. The reference is
     therefore absolute (power 1.0), not the loudest moment of the track: it means the same for a
-    four-second clip and a ten-hour mix, and needs no second pass. A full-scale 1 kHz sine lies near
-    +42 dB, so half-decibel steps from -80 dB hold 16-bit music with room at both ends.
+    four-second clip and a ten-hour mix, and needs no second pass. A full-scale 1 kHz sine lies at
+    +40 dB, so half-decibel steps from -80 dB hold 16-bit music with room at both ends.
     What level means to the ear of a network is the network's own business (model/network.py).
 
     Raises:

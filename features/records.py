@@ -121,6 +121,29 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     return features, labels
 
 
+def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any]:
+    """What training needs of a record, inside a tf.data graph; `parse` with its checks is for everything else.
+
+    Args:
+        record: a scalar string tensor, made by `encode` with Labels.
+
+    Returns:
+        log_mel uint8 [frames, mel_bands], genres string [any number], group string [].
+    """
+    import tensorflow as tf
+
+    fields = tf.io.parse_single_example(
+        record,
+        {
+            "log_mel": tf.io.FixedLenFeature([], tf.string),
+            "genres": tf.io.RaggedFeature(tf.string),
+            "group": tf.io.FixedLenFeature([], tf.string),
+        },
+    )
+    levels = tf.reshape(tf.io.decode_raw(fields["log_mel"], tf.uint8), [-1, front_end.mel_bands])
+    return levels, fields["genres"], fields["group"]
+
+
 _HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its checksum before, checksum after the payload
 
 

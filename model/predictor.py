@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -41,8 +43,11 @@ class BundlePredictor:
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import tensorflow as tf
+        with _not_imported("matplotlib", "sklearn"):
+            import keras
+            import tensorflow as tf
 
+        del keras  # load_model imports it again, for nothing
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -65,6 +70,23 @@ class BundlePredictor:
     def predict(self, chunks: NDArray[np.uint8]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._probabilities(chunks).numpy()
         return result
+
+
+@contextlib.contextmanager
+def _not_imported(*names: str) -> Iterator[None]:
+    """Let `import` find none of these packages.
+
+    Keras imports plotting and scikit-learn wherever they are installed, for features that prediction does
+    not have: a third of its import time, which every worker would pay at every start.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 class PlaceholderPredictor:

@@ -55,7 +55,7 @@ def newest_results(output_dir: Path, columns: list[str] | None = None) -> pa.Tab
     for track_id, when in zip(rejects["track_id"].to_pylist(), rejects["processed_at"], strict=True):
         if track_id in newest and pc.less(times[newest[track_id]], when).as_py():
             del newest[track_id]
-    return rows.take([newest[track_id] for track_id in sorted(newest)]).select(names)
+    return rows.take(pa.array([newest[track_id] for track_id in sorted(newest)], pa.int64())).select(names)
 
 
 @dataclasses.dataclass(frozen=True)

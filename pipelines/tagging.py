@@ -34,6 +34,8 @@ from pipelines.waves import Staging, last_line, work_off
 
 # What a wave may hold at most. A wave that stores features holds them in memory until it writes them.
 _LARGEST_WAVE, _LARGEST_FEATURES_WAVE = 20_000, 500
+# What the first wave takes, before anything is known about the speed: some ninety seconds of work per worker.
+_FIRST_TRACKS, _FIRST_FILES = 300, 4
 _NOT_AUDIO = "NotAudio"
 FEATURES_GLOB = "*.tfrecord"
 
@@ -58,6 +60,7 @@ class TagOptions:
     retry_rejects: bool = False
     max_reject_share: float = 0.2
     wave_minutes: float = 3.0
+    wave_tracks: int | None = None
     limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
 
@@ -72,6 +75,7 @@ class TagOptions:
             ("--top-k", self.top_k, 1, 1000),
             ("--batch-size", self.batch_size, 1, 65_536),
             ("--max-reject-share", self.max_reject_share, 0, 1),
+            ("--wave-tracks", 1 if self.wave_tracks is None else self.wave_tracks, 1, 1_000_000),
         ):
             if not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")
@@ -147,9 +151,9 @@ def tag(options: TagOptions, console: Console) -> Report:
                 raise UsageError(f"{where}: nothing in it; is this the right folder?")
             _save(report, options.output, started)
             total = report.found - report.done_before - report.not_audio - report.rejected
-            progress = options.output / f".genrebeam-progress-{run_id}" if options.engine.is_local else None
-            with _watching(progress, total, console, options.quiet):
-                _run_waves(items, options, bundle, report, staging, progress, started)
+            progress = staging.scratch("progress") if options.engine.is_local else None
+            with _watching(progress, total, console, options.quiet) as watcher:
+                _run_waves(items, options, bundle, report, staging, progress, watcher, started)
             report.status = "finished"
         except BaseException as error:
             report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -220,15 +224,20 @@ def _run_waves(
     report: Report,
     staging: Staging,
     progress: Path | None,
+    watcher: Watcher | None,
     started: dt.datetime,
 ) -> None:
     kinds = [RESULTS_DIR, REJECTS_DIR]
+    found_rejects = report.rejected  # turned down before any wave, and not part of the bar's total
     features_staging = None
     if options.features_output:
         features_staging = Staging(options.features_output.parent, report.run_id)
 
     def run_wave(wave: Sequence[Any], name: str) -> None:
         folder = staging.open(name, kinds)
+        if watcher:
+            committed = report.tagged + report.rejected - found_rejects
+            watcher.rewind(completed=committed, audio_s=report.audio_s, rejected=report.rejected - found_rejects)
         features = None
         if features_staging and options.features_output:
             features = features_staging.open(name, [options.features_output.name])
@@ -263,8 +272,8 @@ def _run_waves(
 
     try:
         if options.engine.is_local:
-            largest = _LARGEST_FEATURES_WAVE if options.features_output else _LARGEST_WAVE
-            first = min(largest, 100 * options.engine.workers) if not options.features_input else 4
+            largest = options.wave_tracks or (_LARGEST_FEATURES_WAVE if options.features_output else _LARGEST_WAVE)
+            first = min(largest, _FIRST_FILES if options.features_input else _FIRST_TRACKS * options.engine.workers)
             work_off(
                 items,
                 run_wave,
@@ -347,7 +356,7 @@ def output_folder(path: Path) -> Iterator[None]:
 
 def _watching(
     progress: Path | None, total: int, console: Console, quiet: bool
-) -> contextlib.AbstractContextManager[Any]:
+) -> contextlib.AbstractContextManager[Watcher | None]:
     if progress is None:
         return contextlib.nullcontext()
     return Watcher(progress, total=total, console=console, quiet=quiet)

@@ -38,6 +38,11 @@ class Staging:
         shutil.rmtree(self._root, ignore_errors=True)
         self._run_dir = self._root / run_id
 
+    def scratch(self, name: str) -> Path:
+        """A path for a file that goes with the run."""
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        return self._run_dir / name
+
     def open(self, name: str, kinds: Sequence[str]) -> Path:
         """A fresh folder for one attempt at one wave, with a subfolder per kind of file."""
         folder = self._run_dir / name

@@ -43,6 +43,7 @@ class TagCommand(click.Command):
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
 @click.option("--wave-minutes", type=float, default=3.0, show_default=True, help="Work between two commits.")
+@click.option("--wave-tracks", type=int, help="At most so many tracks between two commits.")
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
@@ -63,6 +64,7 @@ def command(
     retry_rejects: bool,
     max_reject_share: float,
     wave_minutes: float,
+    wave_tracks: int | None,
     track_timeout: float,
     runner: str | None,
     quiet: bool,
@@ -89,6 +91,7 @@ def command(
         retry_rejects=retry_rejects,
         max_reject_share=max_reject_share,
         wave_minutes=wave_minutes,
+        wave_tracks=wave_tracks,
         limits=ExtractLimits(stall_s=track_timeout),
         quiet=quiet,
     )

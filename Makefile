@@ -1,0 +1,56 @@
+# The operations manual of genrebeam. `make help` lists what there is.
+# Every target that needs the environment makes it first: a fresh machine needs Python 3.10 to 3.13 and make.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+OUTPUT  ?= genrebeam-output
+ARGS    ?=
+# The development data, where it lies beside the project.
+DATA    ?= ../shared/data
+READY   := $(VENV)/.ready
+RUN     := $(VENV)/bin/python
+GENREBEAM := $(VENV)/bin/genrebeam
+
+.PHONY: help tag demo test lint format bench clean flink-smoke prism-smoke
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(READY): setup.py constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "genrebeam needs Python 3.10 to 3.13, this is %d.%d; set PYTHON=python3.12 or so" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
+	@touch $@
+
+setup: $(READY)  ## Make the environment in .venv (a minute or two)
+
+tag: $(READY)  ## Tag a library: make tag LIBRARY=~/Music [OUTPUT=folder] [ARGS="--vote majority"]
+	@test -n '$(LIBRARY)' || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }
+	@$(GENREBEAM) tag $(LIBRARY) --output $(OUTPUT) $(ARGS)
+
+demo: $(READY)  ## Tag a small library that a script synthesises
+	@test -d .demo/library || $(RUN) tests/synth.py .demo/library
+	@$(GENREBEAM) tag .demo/library --output .demo/output --format csv $(ARGS)
+
+test: $(READY)  ## Lint, type-check, and run all tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest -q $(ARGS)
+
+format: $(READY)  ## Put the code in shape
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored log-Mels (needs DATA=folder)
+	$(RUN) tests/bench/tagging.py --data $(DATA)
+
+flink-smoke: $(READY)  ## The same graph on an embedded Flink (Java; the job server comes from Maven, or FLINK_JOB_SERVER_JAR=file)
+	$(RUN) deploy/smoke.py flink $(if $(FLINK_JOB_SERVER_JAR),--jar $(FLINK_JOB_SERVER_JAR))
+
+prism-smoke: $(READY)  ## The same graph on Beam's Prism engine (built with Go, or PRISM=file)
+	$(RUN) deploy/smoke.py prism $(if $(PRISM),--prism $(PRISM))
+
+clean:  ## Remove the environment, the demo and caches; never your results
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,79 @@
+"""`genrebeam evaluate`: its options and what it writes. The measuring is in model/evaluate.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from features.errors import UsageError
+from pipelines.quiet import quiet_libraries
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("evaluate")
+@click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("shards", type=FOLDER)
+@click.option("--split", help="What to measure on.  [default: what each bundle held out with --fold]")
+@click.option("--output", type=FOLDER, required=True, help="Folder for metrics.json, report.md and report.png.")
+@click.option("--card", type=FOLDER, help="Give these figures and their temperature to that bundle: its model card.")
+@click.option(
+    "--fit-temperature", is_flag=True, help="Fit the temperature on these tracks instead of using the bundle's."
+)
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
+def command(
+    bundles: tuple[Path, ...],
+    shards: Path,
+    split: str | None,
+    output: Path,
+    card: Path | None,
+    fit_temperature: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Measure one BUNDLE, or the folds of a cross-validation, on the labelled tracks of SHARDS.
+
+    Several bundles that `train --fold` has made are each asked about the tracks that they were trained without.
+    """
+    from model import bundle, shardset
+
+    dataset = shardset.load(shards)
+    loaded = [bundle.load_config(path) for path in bundles]
+    with quiet_libraries(output, debug=debug):
+        from model import card as cards
+        from model import evaluate
+
+        heard = evaluate.listen(loaded, dataset, split)
+        sure = [track for track in heard if len(track.claimed) == 1]
+        fitted = evaluate.cross_fitted(sure) if fit_temperature else None
+        temperature = fitted.temperature if fitted else loaded[0].temperature
+        figures = evaluate.measure(
+            heard,
+            loaded[0].labels,
+            temperature=temperature,
+            trained_groups=evaluate.trained_groups(loaded[0], dataset) if split else frozenset(),
+        )
+        if fitted:
+            figures["calibration_cross_fitted"] = fitted.calibration
+        text = evaluate.markdown(figures, loaded[0].labels)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            (output / "report.md").write_text(text, encoding="utf-8")
+            evaluate.plot(figures, loaded[0].labels, output / "report.png")
+        except OSError as error:
+            raise UsageError(f"{output}: cannot write the report: {error.strerror}") from error
+        if card is not None:
+            cards.write(bundle.load_config(card), figures, measured_on=_measured_on(loaded, split, shards))
+    if not quiet:
+        click.echo(text + f"\n-> {output}" + (f"\n-> {card}" if card else ""))
+
+
+def _measured_on(loaded: list[Any], split: str | None, shards: Path) -> str:
+    if split is not None:
+        return f"the split `{split}` of the shards `{shards.name}`"
+    return f"cross-validation over {len(loaded)} folds of artists: each fold by a network trained without it"

@@ -1,0 +1,132 @@
+"""`genrebeam train`: its options and its progress bar. The recipe is in model/train.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from features.errors import UsageError
+from pipelines.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("train")
+@click.argument("shards", type=FOLDER)
+@click.option("--output", type=FOLDER, required=True, help="Folder for the bundle. An unfinished run there goes on.")
+@click.option("--model-id", help="Name of the model.  [default: the name of the output folder]")
+@click.option("--split", "splits", multiple=True, default=("train",), show_default=True, help="What to train on.")
+@click.option("--valid-split", default="valid", show_default=True, help="What to watch; an empty name for nothing.")
+@click.option("--fold", help="K/N: hold out fold K (from 0) of N of the artists instead, for cross-validation.")
+@click.option("--init", type=FOLDER, help="Start from this bundle's weights (transfer to other labels, fine-tuning).")
+@click.option(
+    "--teacher", "teachers", type=FOLDER, multiple=True, help="Also learn this bundle's opinion; several: their mean."
+)
+@click.option("--epochs", type=int, help="Passes over the tracks.")
+@click.option("--crops-per-track", type=int, help="Random crops of a track in one pass.")
+@click.option("--batch-size", type=int)
+@click.option("--learning-rate", type=float)
+@click.option("--dropout", type=float)
+@click.option("--several-weight", type=float, help="Weight of tracks of which several genres are claimed.")
+@click.option("--patience", type=int, help="Stop after so many epochs without improvement; 0 never does.")
+@click.option("--temperature", type=float, help="Of the bundle, where nothing is watched to fit it on.")
+@click.option("--seed", type=int, help="The same seed, shards and options give the same network.")
+@click.option("--threads", type=int, default=0, help="Cores to use.  [default: all]")
+@click.option("--tensorboard", type=FOLDER, help="Folder for TensorBoard logs.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
+def command(
+    shards: Path,
+    output: Path,
+    model_id: str | None,
+    splits: tuple[str, ...],
+    valid_split: str,
+    fold: str | None,
+    init: Path | None,
+    teachers: tuple[Path, ...],
+    threads: int,
+    tensorboard: Path | None,
+    quiet: bool,
+    debug: bool,
+    **recipe: Any,
+) -> None:
+    """Train a CNN from SHARDS (a folder that `genrebeam shards` has written) into a model bundle.
+
+    Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
+    """
+    from model import bundle, shardset
+
+    dataset = shardset.load(shards)
+    with quiet_libraries(output, debug=debug) as console:
+        _use_threads(threads)
+        from model.train import TrainConfig, train
+
+        given = {name: value for name, value in recipe.items() if value is not None}
+        try:
+            config = TrainConfig(splits=splits, valid_split=valid_split or None, fold=_fold(fold), **given)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        saved = train(
+            dataset,
+            output,
+            config,
+            model_id=model_id or output.resolve().name,
+            init=bundle.load_config(init) if init else None,
+            teachers=[bundle.load_config(teacher) for teacher in teachers],
+            tensorboard=os.fspath(tensorboard) if tensorboard else None,
+            callbacks=[] if quiet else [_progress(console, config.epochs)],
+        )
+    if not quiet:
+        click.echo(
+            f"{saved.model_id}, fingerprint {saved.fingerprint}, temperature {saved.temperature:.2f}\n-> {output}"
+        )
+
+
+def _fold(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        k, n = text.split("/")
+        return int(k), int(n)
+    except ValueError as error:
+        raise UsageError(f"--fold {text}: write it like 0/5") from error
+
+
+def _use_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _progress(console: Console, epochs: int) -> Any:
+    """A Keras callback that draws one line: epochs, losses, time left."""
+    import keras
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ["epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")]
+
+    class ProgressLine(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+            self.bar = Progress(*columns, console=console)
+            self.task = self.bar.add_task("", total=epochs)
+            self.bar.start()
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            self.bar.update(self.task, completed=epoch)
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            shown = "  ".join(f"{name} {float(value):.3f}" for name, value in sorted((logs or {}).items()))
+            self.bar.update(self.task, completed=epoch + 1, description=shown)
+
+        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            self.bar.stop()
+
+    return ProgressLine() if console.is_terminal else keras.callbacks.Callback()

@@ -1,0 +1,135 @@
+"""Every kind of file is heard alike, whatever it is called; what is no music is refused by its own name."""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import synth
+
+from features.config import FrontEnd
+from features.decode import AudioBlock
+from features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, UnreadableFile
+from features.extract import ExtractLimits, extract, to_mono
+from features.mel import log_mel
+
+FRONT_END = FrontEnd()
+KINDS = {
+    "wav": ("wav", "pcm_s16"),
+    "aiff": ("aiff", "pcm_s16"),
+    "au": ("au", "pcm_s16"),
+    "flac": ("flac", "flac"),
+    "ogg": ("ogg", "vorbis"),
+    "opus": ("ogg", "opus"),
+    "mp3": ("mp3", "mp3"),
+    "m4a": ("mp4", "aac"),
+    "alac.m4a": ("mp4", "alac"),
+    "wma": ("asf", "wmav2"),
+    "wv": ("wv", "wavpack"),
+}
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_each_format_sounds_like_the_original(tmp_path, suffix):
+    samples = synth.music(6.0, seed=3)
+    levels, info = extract(synth.write(tmp_path / f"x.{suffix}", samples), FRONT_END)
+    assert (info.container, info.codec) == KINDS[suffix]
+    assert info.channels == 1
+    assert info.duration_s == pytest.approx(6.0, abs=0.15)
+    original = log_mel(samples[:, 0], FRONT_END)
+    # Lossy codecs throw away what nobody hears and shift by up to a frame; the loud bands must agree.
+    middle = slice(20, 100)
+    loud = original[middle] > 150
+    best = min(np.abs(levels[20 + s : 100 + s].astype(int) - original[middle])[loud].mean() * 0.5 for s in (-1, 0, 1))
+    assert best < 3.0, f"{best:.1f} dB away from the original"
+
+
+def test_the_content_decides_and_not_the_suffix(tmp_path):
+    path = synth.write(tmp_path / "x.m4a", synth.music(3.0, seed=1))
+    _, info = extract(path.rename(tmp_path / "x.mp3"), FRONT_END)
+    assert (info.container, info.codec) == ("mp4", "aac")
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000, 96_000])
+def test_every_sample_rate_ends_at_22050(tmp_path, rate):
+    tone = synth.sine(1000, 3.0, sample_rate_hz=rate)
+    levels, info = extract(synth.write(tmp_path / "x.wav", tone, sample_rate_hz=rate), FRONT_END)
+    assert info.sample_rate_hz == rate
+    assert levels.shape[0] == pytest.approx(1 + 3 * 22_050 // 1024, abs=1)
+    expected = log_mel(synth.sine(1000, 3.0), FRONT_END)[30].argmax()
+    assert levels[30].argmax() == expected
+
+
+def test_mono_is_the_mean_of_all_channels():
+    block = AudioBlock(np.array([[1.0, 0.0, 0.5], [-1.0, 1.0, 0.0]], np.float32), 44_100)
+    np.testing.assert_allclose(to_mono(block), [0.5, 0.0], atol=1e-7)
+
+
+def test_samples_that_are_no_numbers_become_silence(tmp_path):
+    samples = synth.music(3.0, seed=5)[:, 0]
+    samples[1000] = np.nan
+    samples[2000] = np.inf
+    soundfile.write(tmp_path / "x.wav", samples, 44_100, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        levels, _ = extract(tmp_path / "x.wav", FRONT_END)
+    assert 100 < levels.max() < 255
+
+
+def test_a_truncated_file_counts_as_far_as_it_goes(tmp_path):
+    path = synth.write(tmp_path / "x.mp3", synth.music(10.0, seed=2))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    _, info = extract(path, FRONT_END)
+    assert 4 < info.duration_s < 6
+
+
+def test_names_in_any_encoding(tmp_path):
+    name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9 \xff.m4a")
+    source = synth.write(tmp_path / "x.m4a", synth.music(2.0, seed=1))
+    os.rename(source, name)
+    assert extract(name, FRONT_END)[1].codec == "aac"
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda p: p.write_bytes(b""), UnreadableFile),
+        (lambda p: p.write_bytes(b"not music at all, just words" * 50), NotAudio),
+        (lambda p: p.write_bytes(b"\xff\xd8\xff\xe0" + bytes(500)), NotAudio),
+        (lambda p: p.mkdir(), UnreadableFile),
+        (lambda p: os.mkfifo(p), UnreadableFile),
+        (lambda p: p.symlink_to("nowhere"), UnreadableFile),
+        (lambda p: None, UnreadableFile),
+        (lambda p: soundfile.write(p, np.zeros(0, np.float32), 22_050, format="WAV"), DecodeFailed),
+        (lambda p: soundfile.write(p, synth.sine(440, 0.9), 22_050, format="WAV"), TooShort),
+    ],
+    ids="empty words picture folder pipe dangling missing no-samples short".split(),
+)
+def test_what_is_no_music_is_refused(tmp_path, make, error):
+    make(tmp_path / "x")
+    with pytest.raises(error):
+        extract(tmp_path / "x", FRONT_END)
+
+
+def test_an_endless_track_ends(tmp_path):
+    path = synth.write(tmp_path / "x.wav", synth.sine(440, 20.0))
+    with pytest.raises(TooLong):
+        extract(path, FRONT_END, ExtractLimits(max_duration_s=10))
+
+
+def test_a_damaged_stream_never_raises_anything_but_a_track_error(tmp_path):
+    rng = np.random.default_rng(0)
+    for suffix in ("mp3", "flac", "ogg", "m4a", "wma", "wv"):
+        data = bytearray(synth.write(tmp_path / f"x.{suffix}", synth.music(3.0, seed=1)).read_bytes())
+        for _ in range(10):
+            damaged = bytearray(data)
+            for position in rng.integers(0, len(data), 30):
+                damaged[position] = rng.integers(256)
+            path = tmp_path / "damaged"
+            path.write_bytes(damaged)
+            try:
+                levels, _ = extract(path, FRONT_END)
+                assert levels.dtype == np.uint8
+            except TrackError:
+                pass

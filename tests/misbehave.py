@@ -1,0 +1,29 @@
+"""A decoder that does what bad decoders do; a child process imports it by this name."""
+
+import ctypes
+import time
+
+import numpy as np
+
+from features.extract import stream_log_mel
+
+
+def misbehave(path, front_end, limits):
+    """Stands in for the decoder in the child process: what it does depends on the file's name."""
+    yield np.ones((5, 128), np.uint8)
+    if "segfault" in path:
+        ctypes.string_at(0)
+    if "hang" in path:
+        while True:
+            time.sleep(0.01)
+    if "bomb" in path:
+        hoard = []
+        while True:
+            hoard.append(np.empty(1 << 24))
+    if "exit" in path:
+        raise SystemExit(3)
+    if "bug" in path:
+        raise ZeroDivisionError("a surprise")
+    if "chatty" in path:
+        print("libraries print what they like", flush=True)
+    yield from stream_log_mel(path, front_end, limits)

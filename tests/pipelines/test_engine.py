@@ -1,0 +1,40 @@
+"""Beam's flags are told from ours, and the local engine is named."""
+
+import pytest
+
+from features.errors import UsageError
+from pipelines.engine import Engine, split_beam_flags
+
+OWN = frozenset(["--output", "--runner", "--labels", "--quiet"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours", "beams"),
+    [
+        (["Music", "--output", "o"], ["Music", "--output", "o"], []),
+        (
+            ["--runner", "FlinkRunner", "--flink_master", "[local]", "Music"],
+            ["--runner", "FlinkRunner", "Music"],
+            ["--flink_master", "[local]"],
+        ),
+        (["--flink_master=[local]", "Music"], ["Music"], ["--flink_master=[local]"]),
+        (["--streaming", "Music"], ["Music"], ["--streaming"]),
+        (["--labels", "x"], ["--labels", "x"], []),  # Beam has --labels too, but it is ours here
+        (["--outptu", "o"], ["--outptu", "o"], []),  # left to us, so that it is reported
+        (["Music", "--", "--anything", "goes"], ["Music"], ["--anything", "goes"]),
+        (["--parallelism", "2", "Music"], ["Music"], ["--parallelism", "2"]),
+    ],
+)
+def test_flags_find_their_owner(arguments, ours, beams):
+    assert split_beam_flags(arguments, OWN) == (ours, beams)
+
+
+def test_the_local_engine_never_is_the_one_that_downloads():
+    assert "DirectRunner" not in " ".join(Engine(workers=2).beam_flags())
+    assert "--direct_running_mode=multi_processing" in Engine(workers=2).beam_flags()
+    assert Engine("FlinkRunner", 2, ("--x",)).beam_flags() == ["--runner=FlinkRunner", "--x"]
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(UsageError, match="--workers"):
+        Engine(workers=0)

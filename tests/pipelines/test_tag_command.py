@@ -1,0 +1,215 @@
+"""`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import synth
+
+ROOT = Path(__file__).parent.parent.parent
+SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
+
+
+def genrebeam(*arguments, code=0, **kwargs):
+    process = subprocess.run(
+        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+    assert process.returncode == code, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    return process
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    import mutagen
+
+    root = tmp_path_factory.mktemp("library")
+    for seed, suffix in enumerate(SUFFIXES):
+        synth.write(root / "Some Artist" / f"{seed}.{suffix}", synth.music(9.0, seed=seed, channels=2))
+    tags = mutagen.File(root / "Some Artist" / "1.flac")
+    tags["genre"] = ["Jazz", "Bebop"]
+    tags.save()
+    (root / "cover.jpg").write_bytes(b"no picture either")
+    (root / "broken.mp3").write_bytes(b"ID3 but nothing behind it" * 40)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tagged(library, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tagged") / "out"
+    arguments = ["tag", library, "--output", output, "--workers", "2", "--format", "csv", "--format", "json"]
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in library.rglob("*") if p.is_file()}
+    process = genrebeam(*arguments, "--features-output", output.parent / "features")
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in library.rglob("*") if p.is_file()}
+    return output, process, arguments
+
+
+def results(output):
+    return pq.read_table(output / "results").to_pandas()
+
+
+def test_a_library_of_six_formats_becomes_six_rows_and_one_reject(tagged):
+    output, process, _ = tagged
+    table = results(output)
+    assert sorted(table["track_id"]) == sorted(f"Some Artist/{i}.{s}" for i, s in enumerate(SUFFIXES))
+    assert set(table["codec"]) == {"mp3", "flac", "vorbis", "opus", "aac", "pcm_s16"}
+    for row in table.to_dict("records"):
+        assert row["genre"] in row["labels"]
+        assert 0 < row["confidence"] <= 1
+        assert len(row["chunk_scores"]) == 3
+    rejects = pq.read_table(output / "rejects").to_pandas().set_index("track_id")
+    assert rejects["error"].to_dict() == {"broken.mp3": "NotAudio", "cover.jpg": "NotAudio"}
+    assert rejects["stage"].to_dict() == {"broken.mp3": "extract", "cover.jpg": "discover"}
+    assert process.stderr == ""
+    assert "tagged" in process.stdout
+    assert "rejected" in process.stdout
+
+
+def test_the_files_own_genres_are_recorded(tagged):
+    before = results(tagged[0]).set_index("track_id")["genre_before"]
+    assert list(before["Some Artist/1.flac"]) == ["Jazz", "Bebop"]
+    assert list(before["Some Artist/0.mp3"]) == []
+
+
+def test_pandas_duckdb_and_pyarrow_read_it_without_glue(tagged):
+    output = tagged[0]
+    assert len(pd.read_parquet(output / "results")) == 6
+    query = f"select genre, confidence, top[1].genre as first, len(chunk_scores) from '{output}/results/*.parquet'"
+    rows = duckdb.sql(query).fetchall()
+    assert len(rows) == 6
+    assert all(genre == first for genre, _, first, _ in rows)
+
+
+def test_exports_hold_the_same_rows(tagged):
+    output = tagged[0]
+    table = results(output).sort_values("track_id")
+    flat = pd.read_csv(output / "results.csv")
+    assert list(flat["track_id"]) == list(table["track_id"])
+    assert list(flat["genre"]) == list(table["genre"])
+    lines = [json.loads(line) for line in (output / "results.json").read_text().splitlines()]
+    assert [line["genre"] for line in lines] == list(table["genre"])
+    assert lines[0]["top"][0]["genre"] == lines[0]["genre"]
+
+
+def test_the_run_report_accounts_for_every_file(tagged):
+    (path,) = tagged[0].glob("run-*.json")
+    report = json.loads(path.read_text())
+    assert report["status"] == "finished"
+    assert (report["found"], report["tagged"], report["rejected"], report["not_audio"]) == (8, 6, 1, 1)
+    assert sum(report["genres"].values()) == 6
+    assert report["audio_s"] == pytest.approx(54, abs=1)
+    assert report["versions"]["apache-beam"]
+
+
+def test_nothing_is_left_behind(tagged):
+    output = tagged[0]
+    names = {p.name for p in output.iterdir() if not p.name.startswith("run-")}
+    assert names == {"results", "rejects", "logs", "results.csv", "results.json", ".genrebeam-lock"}
+    children = subprocess.run(["pgrep", "-f", "features.isolated"], capture_output=True, text=True)
+    for pid in children.stdout.split():  # of other tests or runs, never orphans
+        assert Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1] != "1"
+
+
+def test_a_second_run_has_nothing_to_do_and_a_changed_file_is_heard_again(tagged, library):
+    output, _, arguments = tagged
+    again = genrebeam(*arguments)
+    assert "done before  7" in again.stdout
+    assert len(results(output)) == 6
+    synth.write(library / "Some Artist" / "5.wav", synth.music(11.0, seed=50))
+    genrebeam(*arguments, "--workers", "1")
+    newest = results(output).sort_values("processed_at").groupby("track_id").last()
+    assert len(results(output)) == 7
+    assert newest.loc["Some Artist/5.wav", "duration_s"] == pytest.approx(11)
+
+
+def test_kept_features_give_the_same_genres_without_the_audio(tagged, tmp_path):
+    output = tagged[0]
+    genrebeam("tag", "--features-input", output.parent / "features", "--output", tmp_path / "out", "--quiet")
+    first = results(output).sort_values("processed_at").groupby("track_id").first()
+    again = results(tmp_path / "out").set_index("track_id")
+    assert again["genre"].to_dict() == first["genre"].to_dict()
+    assert list(again.loc["Some Artist/1.flac", "genre_before"]) == ["Jazz", "Bebop"]
+
+
+def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(library, tmp_path):
+    output = tmp_path / "out"
+    many = tmp_path / "many"
+    for i in range(24):
+        synth.write(many / f"{i:02d}.wav", synth.music(5.0, seed=i))
+    command = [sys.executable, "-m", "pipelines", "tag", many, "--output", output, "--workers", "1", "--quiet"]
+    process = subprocess.Popen([*map(str, command), "--wave-tracks", "3"], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list((output / "results").glob("*.parquet")):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    committed = results(output)
+    assert 0 < len(committed) < 24
+    genrebeam("tag", many, "--output", output, "--quiet")
+    table = results(output)
+    assert sorted(table["track_id"]) == [f"{i:02d}.wav" for i in range(24)]  # each once
+    assert not [p for p in output.iterdir() if "staging" in p.name or "progress" in p.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{tmp}/nowhere", "--output", "{tmp}/o"], "{tmp}/nowhere: no such library"),
+        (["{tmp}/empty", "--output", "{tmp}/o"], "{tmp}/empty: nothing in it"),
+        (["{tmp}/empty", "--output", "{tmp}/file"], "{tmp}/file"),
+        (["{tmp}/empty", "--output", "{tmp}/file/below"], "{tmp}/file/below: cannot write results here"),
+        (["{tmp}/list.csv", "--output", "{tmp}/o"], "{tmp}/list.csv: a manifest needs a column `uri`"),
+        (["{tmp}/empty", "--output", "{tmp}/o", "--model", "{tmp}/empty"], "{tmp}/empty"),
+        (["{tmp}/empty", "--output", "{tmp}/corrupt"], "{tmp}/corrupt/results/x.parquet: not a readable results file"),
+        (["{tmp}/empty", "--output", "{tmp}/o", "--vote", "loudest"], "'mean', 'majority', 'confidence'"),
+        (["{tmp}/empty", "--output", "{tmp}/o", "--wrkers", "2"], "No such option"),
+        (["{tmp}/empty", "--output", "{tmp}/o", "--workers", "0"], "--workers must be at least 1"),
+        (["--output", "{tmp}/o"], "give either LIBRARY or --features-input"),
+        (["--features-input", "{tmp}/empty", "--output", "{tmp}/o"], "{tmp}/empty: no *.tfrecord in it"),
+        (["{tmp}/empty"], "--output"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(tmp_path, arguments, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "list.csv").write_text("path\na.mp3\n")
+    (tmp_path / "corrupt" / "results").mkdir(parents=True)
+    (tmp_path / "corrupt" / "results" / "x.parquet").write_text("x")
+    process = genrebeam("tag", *[a.format(tmp=tmp_path) for a in arguments], code=2)
+    assert says.format(tmp=tmp_path) in " ".join(process.stderr.split())
+    assert process.stdout == ""
+    message = [line for line in process.stderr.splitlines() if not line.startswith(("Usage:", "Try ")) and line]
+    assert len(message) == 1
+
+
+def test_two_runs_into_one_folder_do_not_mix(tmp_path):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".genrebeam-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = genrebeam("tag", tmp_path, "--output", tmp_path / "out", code=2)
+    assert "another genrebeam is writing here" in process.stderr
+
+
+def test_too_many_rejects_leave_with_code_3_after_everything_is_committed(tmp_path):
+    for i in range(3):
+        (tmp_path / "library").mkdir(exist_ok=True)
+        (tmp_path / "library" / f"{i}.mp3").write_bytes(b"no music" * 100)
+    process = genrebeam("tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "1", code=3)
+    assert "more than --max-reject-share 20%" in process.stderr
+    assert len(pq.read_table(tmp_path / "out" / "rejects")) == 3
