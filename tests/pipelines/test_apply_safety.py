@@ -19,6 +19,8 @@ import tagfiles
 from features.schema import Track
 from pipelines import apply, journal
 from pipelines.apply import ApplyOptions, ApplyReport, Wanted
+from pipelines.ledger import Ledger
+from pipelines.library import discover
 from pipelines.tags import writer
 from pipelines.tags.change import with_genre
 from pipelines.tags.parse import parse
@@ -372,3 +374,20 @@ def test_a_newer_verdict_on_the_same_sound_needs_no_new_analysis(song: Path, tmp
     pq.write_table(newer, tmp_path / "results" / "run-1.parquet")
     assert tagfiles.apply_all(tmp_path).written == 1
     assert read_genres(song) == ("Jazz",)
+
+
+def test_tag_does_not_listen_again_to_a_file_that_only_got_our_tag(song: Path, tmp_path: Path) -> None:
+    def known() -> bool:
+        (track,) = discover([str(song.parent)]).tracks
+        return Ledger.read(tmp_path).is_tagged(track, "fp-1", "mean")
+
+    rows = pq.read_table(tmp_path / "results" / "run-1.parquet")
+    at = rows.schema.get_field_index("vote")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), [["mean"]]), tmp_path / "results" / "run-1.parquet")
+    assert known()
+    assert tagfiles.apply_all(tmp_path, touch=True).written == 1
+    assert known()
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
+    assert known()
+    os.utime(song, (5, 5))
+    assert not known()
