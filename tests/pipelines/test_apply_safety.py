@@ -391,3 +391,15 @@ def test_tag_does_not_listen_again_to_a_file_that_only_got_our_tag(song: Path, t
     assert known()
     os.utime(song, (5, 5))
     assert not known()
+
+
+def test_a_finished_run_leaves_one_journal_file(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "BATCH", 2)
+    paths = [tagfiles.make(music, "flac", f"{number}") for number in range(5)]
+    tagfiles.results(tmp_path, {path: [("blues", 0.9)] for path in paths}, root=music)
+    before = [path.read_bytes() for path in paths]
+    assert tagfiles.apply_all(tmp_path, workers=2).written == 5
+    assert len(list((tmp_path / "applied").glob("*.parquet"))) == 1
+    assert sorted(journal.read(tmp_path)["track_id"].to_pylist()) == [path.name for path in paths]
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 5
+    assert [path.read_bytes() for path in paths] == before
