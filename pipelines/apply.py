@@ -72,7 +72,7 @@ class ApplyOptions:
     Attributes:
         tags: what may be written where.
         hard_links: skip files with several names, or break: tag this name and part it from the others.
-        touch: let the modification time be that of the change; otherwise it stays.
+        touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
         dry_run: plan and show, write nothing.
         yes: do not ask.
 
@@ -176,6 +176,10 @@ def _attempt(wanted: Wanted, act: Callable[[], Done | None]) -> Done | None:
     except OSError as error:
         message = f"{wanted.track.uri}: {error.strerror or error}; left as it is"
         return Done(wanted.track, Outcome.FAILED, error=WriteFailed.__name__, message=message)
+    except Exception as error:  # a fault of ours in one strange file must not cost the others
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        message = f"{wanted.track.uri}: {what}; left as it is, please report this"
+        return Done(wanted.track, Outcome.FAILED, error=type(error).__name__, message=message)
 
 
 def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Change]]) -> Done | None:
@@ -253,16 +257,16 @@ def _plan_apply(wanted: Wanted, task: Task, current: TagValues, status: os.stat_
 
 def _plan_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Plan:
     first = latest = None
-    genres = current.genres
+    values = current
     for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
-        if entry.after.genres == genres:  # one of ours; before it there may have been another of ours
-            first, latest, genres = entry, latest or entry, entry.before.genres
+        if entry.after == values:  # one of ours; before it there may have been another of ours
+            first, latest, values = entry, latest or entry, entry.before
     if first is None or latest is None:
         if any(entry.before.genres == current.genres for entry in wanted.entries):
             return Outcome.NOTHING, current, lambda container: list(container.tags), 0
         raise EditedSince(
-            f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'}, and not "
-            f"{'; '.join(wanted.entries[-1].after.genres)} as we wrote it: somebody changed it, so it stays"
+            f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
+            f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
         )
     untouched = (status.st_size, status.st_mtime_ns) == (latest.size_after, latest.mtime_ns_after)
     return (

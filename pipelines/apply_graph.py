@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
+from features.errors import UsageError
 from pipelines import graph, journal
 from pipelines.apply import (
     BATCH,
@@ -20,7 +21,6 @@ from pipelines.apply import (
     Task,
     Wanted,
     apply_results,
-    check_consent,
     new_task,
     results_to_write,
     wanted_from_row,
@@ -59,10 +59,15 @@ def apply_tags(pipeline: beam.Pipeline, plan: str, task: Task) -> beam.PCollecti
 
 
 def apply_on_runner(output_dir: Path, options: ApplyOptions, flags: Sequence[str], *, console: Console) -> ApplyReport:
-    """`pipelines.apply.apply_results` on any runner; the preview of a dry run needs none. Raises the same."""
-    if options.dry_run or not options.yes:
-        check_consent(options, console)
+    """`pipelines.apply.apply_results` on any runner; a dry run needs none.
+
+    Raises:
+        UsageError: as `apply_results`, and without --yes: a runner asks nobody.
+    """
+    if options.dry_run:
         return apply_results(output_dir, options, console=console)
+    if not options.yes:
+        raise UsageError("--runner writes without asking: look with --dry-run first, then add --yes")
     task = new_task(output_dir, options)
     report = ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": list(flags)}

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from pipelines.tags.writer import remove_leftover
 
 JOURNAL_DIR = "applied"
 APPLY, UNDO = "apply", "undo"
+_PARTS_PER_ROW_GROUP = 256
 
 _PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
 _FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
@@ -127,14 +128,7 @@ def write_durably(table: pa.Table, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        _settle(file, partial, path)
 
 
 def read(output_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -219,6 +213,35 @@ def run(output_dir: Path, run_id: str, summary: dict[str, Any]) -> Iterator[None
         status = "finished"
     finally:  # an exception of Python leaves no copies behind, so the run counts as ended
         _mark(folder, run_id, {"status": status, **summary})
+    _compact(folder, run_id)
+
+
+def _compact(folder: Path, run_id: str) -> None:
+    """One file for a run instead of one per batch. Killed in between, some rows are there twice and mean the same."""
+    parts = sorted(folder.glob(f"{run_id}-*.parquet"))
+    if len(parts) < 2:
+        return
+    partial = folder / f".{run_id}-all.partial"
+    with partial.open("wb") as file:
+        with pq.ParquetWriter(file, JOURNAL, compression="zstd") as writer:
+            for start in range(0, len(parts), _PARTS_PER_ROW_GROUP):
+                tables = [pq.ParquetFile(path).read() for path in parts[start : start + _PARTS_PER_ROW_GROUP]]
+                writer.write_table(pa.concat_tables(tables))
+        _settle(file, partial, folder / f"{run_id}-all.parquet")
+    for path in parts:
+        path.unlink()
+
+
+def _settle(file: BinaryIO, partial: Path, path: Path) -> None:
+    """Bring a finished file under its name, durably."""
+    file.flush()
+    os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _mark(folder: Path, run_id: str, content: dict[str, Any]) -> None:

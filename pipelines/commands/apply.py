@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, show
 from pipelines.cli import EXIT_OK
-from pipelines.engine import usable_cores
+from pipelines.engine import split_beam_flags, usable_cores
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -22,7 +22,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _WRITING = (
     click.option("--hard-links", type=click.Choice(HARD_LINKS), default="skip", show_default=True,
                  help="Files with several names: leave them, or tag this name and part it from the others."),
-    click.option("--touch", is_flag=True, help="Set the files' modification time; otherwise it stays."),
     click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing."),
     click.option("--yes", is_flag=True, help="Do not ask before writing."),
 )  # fmt: skip
@@ -33,6 +32,7 @@ _CHOOSING = (
     click.option("--genre-map", type=_FILE, metavar="FILE", help="Your own words: lines `label = Name; Another Name`."),
     click.option("--useless", multiple=True, metavar="WORD",
                  help="A genre as good as none, besides Other, Unknown, Misc and the like."),
+    click.option("--touch", is_flag=True, help="Set the files' modification time; otherwise it stays."),
     click.option("--even-if-edited", is_flag=True, help="Also where somebody changed the genre that we had written."),
 )  # fmt: skip
 
@@ -81,35 +81,42 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
     return decorate
 
 
-@click.command("apply")
+class BeamCommand(click.Command):
+    """Takes Beam's own flags out of the command line before click sees it; the command finds them in `ctx.obj`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
+        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
+        return super().parse_args(ctx, ours)
+
+
+@click.command("apply", cls=BeamCommand)
 @click.argument("results", type=FOLDER)
 @apply_options("fill")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.argument("beam_flags", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
 def command(
+    ctx: click.Context,
     results: Path,
     apply: ApplyOptions,
     workers: int | None,
     runner: str | None,
     quiet: bool,
     debug: bool,
-    beam_flags: tuple[str, ...],
 ) -> int:
     """Write the genres of RESULTS, a folder that `genrebeam tag` has filled, into the files themselves.
 
     What is there already is not written again, so a run that was killed goes on with the same command. Every
     change is journalled in RESULTS/applied first; `genrebeam undo RESULTS` takes it back.
-
-    Behind a lone -- come the flags of the Beam runner.
     """
     console = Console(stderr=True, highlight=False)
     if runner:
         from pipelines.apply_graph import apply_on_runner
 
-        report = apply_on_runner(results, apply, [f"--runner={runner}", *beam_flags], console=console)
+        report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=console)
     else:
         report = apply_results(results, apply, console=console)
     if not quiet:

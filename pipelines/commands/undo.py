@@ -20,7 +20,7 @@ from pipelines.engine import usable_cores
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(
-    results: Path, hard_links: str, touch: bool, dry_run: bool, yes: bool, workers: int | None, quiet: bool, debug: bool
+    results: Path, hard_links: str, dry_run: bool, yes: bool, workers: int | None, quiet: bool, debug: bool
 ) -> int:
     """Put back the genres that were in the files before RESULTS was applied to them; absent ones become absent.
 
@@ -28,7 +28,6 @@ def command(
     """
     options = ApplyOptions(
         hard_links=hard_links,
-        touch=touch,
         dry_run=dry_run,
         yes=yes,
         workers=workers if workers is not None else usable_cores(),

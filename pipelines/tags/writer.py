@@ -241,7 +241,8 @@ def _keep_attributes(source: int, target: int, status: os.stat_result, mtime_ns:
         except OSError:
             if _xattr(target, name) != value:  # a security label may be set by the system alone, and be right already
                 raise
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    if os.fstat(target).st_mode != status.st_mode:
+        os.fchmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, mtime_ns))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +82,26 @@ def test_nobody_to_ask_means_no_writing(library: Path) -> None:
     with pytest.raises(UsageError, match="--yes"):
         invoke("apply", library / "out")
     assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y", True), ("n", False)])
+def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bool) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pipelines", "apply", str(library / "out")]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=Path(__file__).parents[2])
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(ours, 10_000)
+    assert b"Other" in seen and b"Hip-Hop" in seen
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+    os.write(ours, f"{answer}\n".encode())
+    with contextlib.suppress(OSError):  # how a pseudo-terminal says that the other side is closed
+        while os.read(ours, 10_000):
+            pass
+    assert process.wait(60) == (0 if written else 130)
+    os.close(ours)
+    assert genres(library) == ([("Hip-Hop",), ("Hip-Hop",), ("Jazz",)] if written else [(), ("Other",), ("Jazz",)])
 
 
 def test_no_results_is_a_usage_error(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import tagfiles
 from features.schema import Track
 from pipelines import apply, journal
 from pipelines.apply import ApplyOptions, ApplyReport, Wanted
+from pipelines.ledger import Ledger
+from pipelines.library import discover
 from pipelines.tags import writer
 from pipelines.tags.change import with_genre
 from pipelines.tags.parse import parse
@@ -338,10 +340,14 @@ def test_the_journal_is_on_the_disk_before_a_file_is_touched(
 
 
 def test_a_dry_run_leaves_no_trace(song: Path, tmp_path: Path) -> None:
-    before = {path: path.stat() for path in tmp_path.rglob("*")}
+
+    def look() -> dict[Path, tuple[int, int, int]]:
+        return {p: (p.stat().st_ino, p.stat().st_size, p.stat().st_mtime_ns) for p in tmp_path.rglob("*")}
+
+    before = look()
     report = tagfiles.apply_all(tmp_path, dry_run=True)
     assert report.changes == [("song.mp3", ("Rock",), ("Blues",))]
-    assert {path: path.stat() for path in tmp_path.rglob("*")} == before
+    assert look() == before
 
 
 def test_a_tagged_file_counts_as_the_version_that_was_analysed(song: Path, tmp_path: Path) -> None:
@@ -368,3 +374,32 @@ def test_a_newer_verdict_on_the_same_sound_needs_no_new_analysis(song: Path, tmp
     pq.write_table(newer, tmp_path / "results" / "run-1.parquet")
     assert tagfiles.apply_all(tmp_path).written == 1
     assert read_genres(song) == ("Jazz",)
+
+
+def test_tag_does_not_listen_again_to_a_file_that_only_got_our_tag(song: Path, tmp_path: Path) -> None:
+    def known() -> bool:
+        (track,) = discover([str(song.parent)]).tracks
+        return Ledger.read(tmp_path).is_tagged(track, "fp-1", "mean")
+
+    rows = pq.read_table(tmp_path / "results" / "run-1.parquet")
+    at = rows.schema.get_field_index("vote")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), [["mean"]]), tmp_path / "results" / "run-1.parquet")
+    assert known()
+    assert tagfiles.apply_all(tmp_path, touch=True).written == 1
+    assert known()
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 1
+    assert known()
+    os.utime(song, (5, 5))
+    assert not known()
+
+
+def test_a_finished_run_leaves_one_journal_file(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "BATCH", 2)
+    paths = [tagfiles.make(music, "flac", f"{number}") for number in range(5)]
+    tagfiles.results(tmp_path, {path: [("blues", 0.9)] for path in paths}, root=music)
+    before = [path.read_bytes() for path in paths]
+    assert tagfiles.apply_all(tmp_path, workers=2).written == 5
+    assert len(list((tmp_path / "applied").glob("*.parquet"))) == 1
+    assert sorted(journal.read(tmp_path)["track_id"].to_pylist()) == [path.name for path in paths]
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 5
+    assert [path.read_bytes() for path in paths] == before

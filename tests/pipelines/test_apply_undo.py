@@ -144,3 +144,33 @@ def test_a_write_that_failed_is_nothing_to_undo(tmp_path: Path, monkeypatch: pyt
     assert tagfiles.apply_all(tmp_path).failed == 1
     monkeypatch.undo()
     assert tagfiles.apply_all(tmp_path, undo=True).outcomes == {"nothing": 1}
+
+
+def test_the_same_genre_from_another_hand_is_no_genre_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write failed, and then the user typed the same word."""
+    path = song(tmp_path)
+    hear(tmp_path, path, "blues")
+    monkeypatch.setattr(apply, "write", lambda change: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    tagfiles.apply_all(tmp_path)
+    monkeypatch.undo()
+    tags = ID3(path)
+    tags["TCON"] = TCON(encoding=3, text=["Blues"])
+    tags.save(path)
+    assert dict(tagfiles.apply_all(tmp_path, undo=True).errors) == {"EditedSince": 1}
+    assert read_genres(path) == ("Blues",)
+
+
+def test_a_fault_of_ours_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = song(tmp_path)
+    other = tagfiles.make(path.parent, "flac", "other")
+    tagfiles.results(tmp_path, {p: [("blues", 0.9)] for p in (path, other)}, root=path.parent)
+    parse = apply.parse
+
+    def stumble(file: Any) -> Any:
+        if file.name.endswith(".mp3"):
+            raise RuntimeError("a bug")
+        return parse(file)
+
+    monkeypatch.setattr(apply, "parse", stumble)
+    report = tagfiles.apply_all(tmp_path)
+    assert (report.written, dict(report.errors)) == (1, {"RuntimeError": 1})

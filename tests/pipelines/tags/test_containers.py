@@ -317,9 +317,9 @@ def test_flac_without_comments_and_without_padding(tmp_path: Path) -> None:
 # MP4
 
 
-def faststart(path: Path) -> None:
+def faststart(path: Path, movflags: str = "faststart") -> None:
     """The same AAC with moov in front of mdat, as shops deliver it."""
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as output:
+    with av.open(str(path), "w", format="mp4", options={"movflags": movflags}) as output:
         stream = output.add_stream("aac", rate=tagfiles.RATE_HZ, layout="stereo")
         for start in range(0, 44_032, 1024):
             block = np.ascontiguousarray(tagfiles.tone(1.0)[start : start + 1024].T)
@@ -338,6 +338,21 @@ def test_mp4_with_the_tags_in_front_of_the_audio(tmp_path: Path) -> None:
     assert len(write_and_undo(path)) > len(data), "so the audio moved"
     assert tagfiles.samples(path) == decoded
     MP4(path)["\xa9nam"] = ["still a file for others"]
+
+
+def test_fragments_with_relative_positions_may_move(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    faststart(path, movflags="frag_keyframe+empty_moov+default_base_moof+skip_trailer")
+    decoded = tagfiles.samples(path)
+    assert b"moof" in write_and_undo(path)
+    assert tagfiles.samples(path) == decoded
+
+
+def test_fragments_with_absolute_positions_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    faststart(path, movflags="frag_keyframe+empty_moov")
+    with pytest.raises(BrokenTag, match="tfhd, tfra"):
+        write_and_undo(path)
 
 
 def test_mp4_gnre_counts_as_genre(tmp_path: Path) -> None:
