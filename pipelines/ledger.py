@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from features.errors import LedgerError
 from features.schema import Track
+from pipelines.journal import Origins
 from pipelines.sinks import REJECTS, RESULTS
 
 RESULTS_DIR, REJECTS_DIR = "results", "rejects"
@@ -65,10 +66,12 @@ class Ledger:
     Attributes:
         tagged: track_id to (size, mtime in microseconds, model fingerprint, vote).
         rejected: track_id to (size, mtime in microseconds).
+        origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
     tagged: dict[str, tuple[int, int, str, str]]
     rejected: dict[str, tuple[int, int]]
+    origins: Origins
 
     @classmethod
     def read(cls, output_dir: Path) -> Ledger:
@@ -86,11 +89,14 @@ class Ledger:
         return cls(
             dict(zip(tagged_ids, zip(*tagged, strict=True), strict=True)) if tagged_ids else {},
             dict(zip(rejected_ids, zip(*rejected, strict=True), strict=True)) if rejected_ids else {},
+            Origins.read(output_dir),
         )
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str) -> bool:
         """Whether this version of the file has a result of this model and this way of voting."""
-        return self.tagged.get(track.track_id) == (track.size, round(track.mtime * 1e6), fingerprint, vote)
+        size, mtime, *how = self.tagged.get(track.track_id, (-1, -1, "", ""))
+        now = self.origins.of(track.track_id, track.size, round(track.mtime * 1e6))
+        return now == self.origins.of(track.track_id, size, mtime) and how == [fingerprint, vote]
 
     def is_rejected(self, track: Track) -> bool:
         """Whether this version of the file was turned down; another model would not decode it either."""

@@ -72,9 +72,10 @@ class Watcher:
         )
         self._task = self._bar.add_task("tag", total=total, audio_s=0.0, rejected=0)
 
-    def rewind(self, completed: int) -> None:
-        """Set the count to what is committed: an aborted wave's reports do not count."""
-        self._bar.update(self._task, completed=completed)
+    def rewind(self, *, completed: int, audio_s: float, rejected: int) -> None:
+        """Go to what is committed: what an aborted wave has reported does not count."""
+        self._update()
+        self._bar.update(self._task, completed=completed, audio_s=audio_s, rejected=rejected)
 
     def __enter__(self) -> Watcher:
         self._bar.start()

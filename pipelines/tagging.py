@@ -152,8 +152,8 @@ def tag(options: TagOptions, console: Console) -> Report:
             _save(report, options.output, started)
             total = report.found - report.done_before - report.not_audio - report.rejected
             progress = staging.scratch("progress") if options.engine.is_local else None
-            with _watching(progress, total, console, options.quiet):
-                _run_waves(items, options, bundle, report, staging, progress, started)
+            with _watching(progress, total, console, options.quiet) as watcher:
+                _run_waves(items, options, bundle, report, staging, progress, watcher, started)
             report.status = "finished"
         except BaseException as error:
             report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -224,15 +224,20 @@ def _run_waves(
     report: Report,
     staging: Staging,
     progress: Path | None,
+    watcher: Watcher | None,
     started: dt.datetime,
 ) -> None:
     kinds = [RESULTS_DIR, REJECTS_DIR]
+    found_rejects = report.rejected  # turned down before any wave, and not part of the bar's total
     features_staging = None
     if options.features_output:
         features_staging = Staging(options.features_output.parent, report.run_id)
 
     def run_wave(wave: Sequence[Any], name: str) -> None:
         folder = staging.open(name, kinds)
+        if watcher:
+            committed = report.tagged + report.rejected - found_rejects
+            watcher.rewind(completed=committed, audio_s=report.audio_s, rejected=report.rejected - found_rejects)
         features = None
         if features_staging and options.features_output:
             features = features_staging.open(name, [options.features_output.name])
@@ -351,7 +356,7 @@ def output_folder(path: Path) -> Iterator[None]:
 
 def _watching(
     progress: Path | None, total: int, console: Console, quiet: bool
-) -> contextlib.AbstractContextManager[Any]:
+) -> contextlib.AbstractContextManager[Watcher | None]:
     if progress is None:
         return contextlib.nullcontext()
     return Watcher(progress, total=total, console=console, quiet=quiet)

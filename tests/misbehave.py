@@ -1,4 +1,4 @@
-"""A decoder that does what bad decoders do. A child process imports it by this name (tests/features/test_isolated.py)."""
+"""A decoder that does what bad decoders do; a child process imports it by this name."""
 
 import ctypes
 import time

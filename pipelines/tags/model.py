@@ -95,9 +95,9 @@ class Source:
     """Random access to an open file's bytes. Not mmap: a file truncated by somebody else would be a SIGBUS."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._fd = file.fileno()
+        self._file = file
         self.name = os.fsdecode(file.name)
-        self.size = os.fstat(self._fd).st_size
+        self.size = os.fstat(file.fileno()).st_size
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop).
@@ -113,7 +113,7 @@ class Source:
     def peek(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop) as far as there are any."""
         parts, start = [], max(start, 0)
-        while start < stop and (part := os.pread(self._fd, stop - start, start)):
+        while start < stop and (part := os.pread(self._file.fileno(), stop - start, start)):
             parts.append(part)
             start += len(part)
         return b"".join(parts)

@@ -18,7 +18,9 @@ from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
 _MEAN = "com.apple.iTunes"
 _UTF8 = 1
 # Boxes with absolute positions that are not followed here; such files are left alone where anything would move.
+# (tfhd has one only where its flags say so.)
 _UNFOLLOWED = {b"tfra", b"iloc", b"saio", b"tfhd"}
+_BASE_DATA_OFFSET = 1
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"moof", b"traf", b"mfra"}
 _HDLR = b"\x00\x00\x00\x21hdlr" + bytes(8) + b"mdirappl" + bytes(9)
 
@@ -82,7 +84,7 @@ class Mp4(Container):
             self._find_list(udta, meta)
         tables = [a for a in _descend(source, self._top) if a.name in (b"stco", b"co64")]
         self._offsets = [(table, _table(source, table)) for table in tables]
-        self._unfollowed = [atom.name for atom in _descend(source, self._top) if atom.name in _UNFOLLOWED]
+        self._unfollowed = [atom.name for atom in _descend(source, self._top) if _is_unfollowed(source, atom)]
         sizes = [parent.size_field for parent in self._parents]
         self.holes = tuple(sorted([*sizes, self._where, *((table.body + 8, table.stop) for table in tables)]))
 
@@ -205,6 +207,12 @@ def _descend(source: Source, atoms: Sequence[_Atom]) -> Iterator[_Atom]:
         yield atom
         if atom.name in _CONTAINERS:
             yield from _descend(source, list(_atoms(source, atom.body, atom.stop)))
+
+
+def _is_unfollowed(source: Source, atom: _Atom) -> bool:
+    if atom.name == b"tfhd":
+        return bool(source.read(atom.body, atom.body + 4)[3] & _BASE_DATA_OFFSET)
+    return atom.name in _UNFOLLOWED
 
 
 def _child(source: Source, parent: _Atom, name: bytes) -> _Atom | None:

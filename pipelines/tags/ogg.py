@@ -7,6 +7,7 @@ changes, the later pages of the stream get new sequence numbers and checksums, a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -125,13 +126,18 @@ class Ogg(Container):
     def _lay_out(self, packet: bytes) -> list[bytes]:
         """Pages that hold the packet and what followed it on its pages.
 
-        What followed stays on the page on which the packet ends, so that reading back finds it in the same place.
+        All pages but the last keep their sizes as far as possible, so that undoing a change restores the layout. What
+        followed the packet stays on the page on which it ends, where reading back will look for it.
         """
         comment = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
-        own = (len(comment) + len(self._lacing_after) - 1) // 255 * 255  # where full pages leave the last one to begin
-        own = min(own, len(comment) - 1)
-        parts = [comment[i : min(i + 255, own)] for i in range(0, own, 255)]
-        parts.append(comment[own:] + self._lacing_after)
+        sizes = [len(page.lacing) for page in self._pages[:-1]]
+        while sum(sizes) >= len(comment):
+            sizes.pop()
+        while len(comment) + len(self._lacing_after) - sum(sizes) > 255:
+            sizes.append(min(255, len(comment) - 1 - sum(sizes)))
+        ends = [0, *itertools.accumulate(sizes)]
+        parts = [comment[start:end] for start, end in itertools.pairwise(ends)]
+        parts.append(comment[ends[-1] :] + self._lacing_after)
         first, last = self._pages[0], self._pages[-1]
         body, at, result = packet + self.opaque, 0, []
         for number, part in enumerate(parts):

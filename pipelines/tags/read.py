@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
+from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
+
 from pipelines.tags.errors import BrokenTag, NotTaggable
 from pipelines.tags.sniff import Kind, sniff
+
+_ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
 
 PREFIX = "GENREBEAM_"  # of the free-form fields in which a file says what we wrote into it
 
@@ -58,8 +63,14 @@ def read_tags(file: BinaryIO) -> TagValues:
     kind = sniff(file)
     if kind is None:
         raise NotTaggable(f"{_name(file)}: not a kind of file that genrebeam can tag")
+    provenance: Mapping[str, tuple[str, ...]] | None = None
+    genres: tuple[str, ...] = ()
     try:
-        found = [reader(file) for reader in _READERS[kind]]
+        for reader in _READERS[kind]:
+            values = reader(file)
+            provenance = values.provenance if provenance is None else provenance  # of the main tag, which comes first
+            if genres := values.genres:
+                break
     except (OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -68,15 +79,11 @@ def read_tags(file: BinaryIO) -> TagValues:
         Exception
     ) as error:  # mutagen promises MutagenError; damaged files get IndexError, struct.error and more out of it
         raise BrokenTag(f"{_name(file)}: its tag cannot be read ({_reason(error)})") from error
-    genres = next((values.genres for values in found if values.genres), ())
-    provenance = next((values.provenance for values in found if values.provenance), {})
-    return TagValues(genres, provenance)
+    return TagValues(genres, provenance or {})
 
 
 def resolve_genres(values: Iterable[str]) -> tuple[str, ...]:
     """Values as people mean them: numbers and "(17)" references as ID3v1 names, no blanks, no repetitions."""
-    from mutagen.id3 import TCON
-
     resolved = [name.strip() for value in values for name in TCON(encoding=3, text=[value]).genres]
     return tuple(dict.fromkeys(name for name in resolved if name))
 
@@ -98,18 +105,14 @@ def _from_id3_frames(tags: Any) -> TagValues:
 
 
 def _id3v2(file: BinaryIO) -> TagValues:
-    from mutagen.id3 import ID3, ID3NoHeaderError
-
     file.seek(0)
     try:
-        return _from_id3_frames(ID3(file, load_v1=False))
+        return _from_id3_frames(ID3(file, known_frames=_ID3_FRAMES, load_v1=False))
     except ID3NoHeaderError:
         return TagValues()
 
 
 def _id3v1(file: BinaryIO) -> TagValues:
-    from mutagen.id3 import TCON
-
     if file.seek(0, os.SEEK_END) < 128:
         return TagValues()
     file.seek(-128, os.SEEK_END)
@@ -119,14 +122,12 @@ def _id3v1(file: BinaryIO) -> TagValues:
 
 
 def _apev2(file: BinaryIO) -> TagValues:
-    from mutagen.apev2 import APEBinaryValue, APENoHeaderError, APEv2
-
     file.seek(0)
     try:
         tags = APEv2(file)
     except APENoHeaderError:
         return TagValues()
-    texts = {key: list(value) for key, value in tags.items() if not isinstance(value, APEBinaryValue)}
+    texts = {key: list(value) for key, value in tags.items() if isinstance(value, APETextValue)}
     return _values(next((v for k, v in texts.items() if k.lower() == "genre"), []), texts.items())
 
 

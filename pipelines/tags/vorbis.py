@@ -116,11 +116,13 @@ class Flac(Container):
             self.tags = (dataclasses.replace(tag, slack=slack),)
         else:
             self.tags = (FlacComments(exists=False, slack=slack),)
-        # The whole of comment and padding; of the other blocks the flag that says "last".
-        self.holes = tuple(
+        # The whole of comment and padding; of the other blocks the flag that says "last"; where new blocks go.
+        holes = [
             (start, stop if kind == _COMMENT or i == self._padding else start + 1)
             for i, (kind, start, stop) in enumerate(self._blocks)
-        )
+        ]
+        new_blocks = {self._blocks[0][2], self._blocks[-1][2]}
+        self.holes = tuple(sorted([*holes, *((at, at) for at in new_blocks)]))
         others = [kind for i, (kind, _, _) in enumerate(self._blocks) if kind != _COMMENT and i != self._padding]
         self.opaque = bytes(others)
 

@@ -22,7 +22,7 @@ from pipelines.tags.parse import parse
 from pipelines.tags.read import TagValues, read_tags
 
 _FICLONE = 0x40049409  # linux/fs.h; Python 3.10 has no name for it
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18  # stays in a core's cache between reading and comparing
 
 
 class ReadOnly(TagError):
@@ -241,7 +241,8 @@ def _keep_attributes(source: int, target: int, status: os.stat_result, mtime_ns:
         except OSError:
             if _xattr(target, name) != value:  # a security label may be set by the system alone, and be right already
                 raise
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    if os.fstat(target).st_mode != status.st_mode:
+        os.fchmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, mtime_ns))
 
 

@@ -1,5 +1,7 @@
 """Log-Mel levels are librosa's Mel spectrogram in half decibels, however the signal is cut."""
 
+import itertools
+
 import librosa
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def test_frames_do_not_depend_on_how_the_signal_is_cut(cuts):
     samples = synth.noise(30_000 / 22_050, seed=1)
     stream = LogMelStream(FrontEnd())
     edges = [0, *sorted(cuts), len(samples)]
-    pieces = [stream.push(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream.push(samples[a:b]) for a, b in itertools.pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate([*pieces, stream.finish()]), log_mel(samples, FrontEnd()))
 
 

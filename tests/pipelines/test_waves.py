@@ -55,7 +55,7 @@ def test_an_item_that_kills_its_worker_costs_itself_only(poison):
 
 def test_when_everything_fails_it_ends_soon():
     work = Work(poison=set(range(1000)))
-    with pytest.raises(EngineError, match="whatever the track: .*Channel closed"):
+    with pytest.raises(EngineError, match=r"whatever the track: .*Channel closed"):
         work.go(list(range(1000)))
     assert len(work.sizes) < 20
 

@@ -1,0 +1,539 @@
+"""Results -> tags in the files, and back. Pure planning, one batch function, and a run over a results dataset.
+
+`work_batch` is the whole of it for some files: plan, journal, write. Locally threads call it (pipelines/apply.py), on a
+cluster a Beam graph does (pipelines/apply_graph.py). Neither needs Beam or TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import datetime as dt
+import hashlib
+import itertools
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from features.errors import TrackError, UsageError
+from features.schema import Rejection, Track
+from pipelines import journal
+from pipelines.journal import Entry, Origins, Version
+from pipelines.ledger import REJECTS_DIR, newest_results
+from pipelines.library import local_path
+from pipelines.sinks import REJECTS, reject_row
+from pipelines.tagging import output_folder
+from pipelines.tags.change import keep, with_genre, with_kept
+from pipelines.tags.errors import NotTaggable, TagError
+from pipelines.tags.model import Container, Tag
+from pipelines.tags.parse import parse
+from pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
+from pipelines.tags.read import TagValues, read_tags
+from pipelines.tags.writer import (
+    Change,
+    Identity,
+    WriteFailed,
+    check_writable,
+    sync_folder,
+    write,
+)
+
+BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
+HARD_LINKS = ("skip", "break")
+RESULT_COLUMNS = [
+    "uri", "track_id", "size", "mtime", "genre", "confidence", "top", "model_id", "model_fingerprint", "processed_at",
+]  # fmt: skip
+
+
+class ChangedSinceAnalysis(TagError):
+    """The file is not the version that was analysed."""
+
+
+class EditedSince(TagError):
+    """Undo: somebody changed the genre after we wrote it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ApplyOptions:
+    """A validated command line of `genrebeam apply` and of `genrebeam tag --write-tags`.
+
+    Attributes:
+        tags: what may be written where.
+        hard_links: skip files with several names, or break: tag this name and part it from the others.
+        touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
+        dry_run: plan and show, write nothing.
+        yes: do not ask.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    tags: TagPolicy = dataclasses.field(default_factory=TagPolicy)
+    hard_links: str = "skip"
+    touch: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    workers: int = 1
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hard_links not in HARD_LINKS:
+            raise UsageError(f"--hard-links {self.hard_links}: choose one of {', '.join(HARD_LINKS)}")
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, not {self.workers}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """One file with what is to be done to it: write what was `heard`, or undo what the `entries` say.
+
+    Attributes:
+        versions: sizes and times of the file that was heard, with and without our tags.
+    """
+
+    track: Track
+    heard: Heard | None = None
+    versions: frozenset[Version] = frozenset()
+    entries: tuple[Entry, ...] = ()
+
+
+class Batches(NamedTuple):
+    """Work as it is read, so that a million files are never in memory at once. `total` counts files."""
+
+    total: int
+    batches: Iterator[list[Wanted]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What became of one file; `error` is set exactly where the outcome is FAILED."""
+
+    track: Track
+    outcome: Outcome
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    error: str = ""
+    message: str = ""
+
+    @property
+    def rejection(self) -> Rejection:
+        return Rejection(self.track, "apply", self.error, self.message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a batch has to know, wherever it is worked off.
+
+    Attributes:
+        output_dir: the results dataset, whose journal takes the rows.
+        dry_run: stop after planning.
+    """
+
+    output_dir: Path
+    run_id: str
+    started_at: dt.datetime
+    options: ApplyOptions
+    dry_run: bool = False
+
+
+def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
+    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file."""
+    done: list[Done] = []
+    planned: dict[str, tuple[Wanted, Entry, Change]] = {}
+    for wanted in batch:
+        settled = _attempt(wanted, lambda wanted=wanted: _plan(wanted, task, planned))  # type: ignore[misc]
+        if settled:
+            done.append(settled)
+    if task.dry_run:
+        return done + [Done(w.track, Outcome.WRITE, e.before.genres, e.after.genres) for w, e, _ in planned.values()]
+    if planned:
+        journal.append(task.output_dir, [entry for _, entry, _ in planned.values()])
+    for wanted, entry, change in planned.values():
+        failed = _attempt(wanted, lambda change=change: write(change))  # type: ignore[misc]
+        done.append(failed or Done(wanted.track, Outcome.WRITE, entry.before.genres, entry.after.genres))
+    for folder in {os.path.dirname(path) for path in planned}:
+        sync_folder(folder)
+    return done
+
+
+def _attempt(wanted: Wanted, act: Callable[[], Done | None]) -> Done | None:
+    try:
+        return act()
+    except TrackError as error:
+        return Done(wanted.track, Outcome.FAILED, error=type(error).__name__, message=str(error))
+    except OSError as error:
+        message = f"{wanted.track.uri}: {error.strerror or error}; left as it is"
+        return Done(wanted.track, Outcome.FAILED, error=WriteFailed.__name__, message=message)
+    except Exception as error:  # a fault of ours in one strange file must not cost the others
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        message = f"{wanted.track.uri}: {what}; left as it is, please report this"
+        return Done(wanted.track, Outcome.FAILED, error=type(error).__name__, message=message)
+
+
+def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Change]]) -> Done | None:
+    """Add the change of one file to `planned`, or say why there is none."""
+    local = local_path(wanted.track.uri)
+    if local is None:
+        raise NotTaggable(f"{wanted.track.uri}: only files on mounted file systems can be tagged")
+    path = os.path.realpath(local)
+    if path in planned:
+        return Done(wanted.track, Outcome.SAME)  # two links to one file
+    with Path(path).open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        current = read_tags(file)
+        plan = _plan_apply if wanted.heard else _plan_undo
+        settled, values, make, mtime_ns = plan(wanted, task, current, status)
+        if settled is not Outcome.WRITE:
+            return Done(wanted.track, settled, current.genres, current.genres)
+        check_writable(path, status, break_hard_links=task.options.hard_links == "break")
+        container = parse(file)
+        tags = make(container)
+        change = Change(
+            path=path,
+            identity=Identity.of(status),
+            tags=tuple(tags),
+            values=values,
+            splices=tuple(container.splices(tags)),
+            temporary=_temporary(task.run_id, path),
+            mtime_ns=mtime_ns,
+        )
+    entry = Entry(
+        uri=wanted.track.uri,
+        track_id=wanted.track.track_id,
+        run_id=task.run_id,
+        at=dt.datetime.now(dt.timezone.utc),
+        action=journal.APPLY if wanted.heard else journal.UNDO,
+        before=current,
+        after=values,
+        tags_before=keep(container),
+        size_before=status.st_size,
+        mtime_ns_before=status.st_mtime_ns,
+        size_after=change.size_after,
+        mtime_ns_after=mtime_ns,
+        temporary=change.temporary,
+    )
+    planned[path] = (wanted, entry, change)
+    return None
+
+
+def _temporary(run_id: str, path: str) -> str:
+    """A name for the copy beside a file: no other run takes it, and `tag` passes over names that begin like it."""
+    digest = hashlib.sha256(os.fsencode(f"{run_id}/{path}")).hexdigest()
+    return f".genrebeam-{digest[:20]}.tmp"
+
+
+_Plan = tuple[Outcome, TagValues, Callable[[Container], list[Tag]], int]
+
+
+def _plan_apply(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Plan:
+    assert wanted.heard
+    decision = decide(current, wanted.heard, task.options.tags)
+    is_known = (status.st_size, status.st_mtime_ns // 1000) in wanted.versions
+    if decision.outcome is Outcome.WRITE and not is_known:
+        raise ChangedSinceAnalysis(
+            f"{wanted.track.uri}: it changed after it was analysed; run `genrebeam tag` again to have it heard anew"
+        )
+    values = decision.values or current
+    mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else status.st_mtime_ns
+    return (
+        decision.outcome,
+        values,
+        lambda container: with_genre(container, values.genres, values.provenance),
+        mtime_ns,
+    )
+
+
+def _plan_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Plan:
+    first = latest = None
+    values = current
+    for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
+        if entry.after == values:  # one of ours; before it there may have been another of ours
+            first, latest, values = entry, latest or entry, entry.before
+    if first is None or latest is None:
+        if any(entry.before.genres == current.genres for entry in wanted.entries):
+            return Outcome.NOTHING, current, lambda container: list(container.tags), 0
+        raise EditedSince(
+            f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
+            f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
+        )
+    untouched = (status.st_size, status.st_mtime_ns) == (latest.size_after, latest.mtime_ns_after)
+    return (
+        Outcome.WRITE,
+        first.before,
+        lambda container: with_kept(container, first.tags_before, first.before),
+        first.mtime_ns_before if untouched else status.st_mtime_ns,
+    )
+
+
+@dataclasses.dataclass
+class ApplyReport:
+    """What a run did, or in a dry run would do.
+
+    Attributes:
+        outcomes: files by `Outcome` value.
+        errors: failed files by error class.
+        changes: the first of them, as (track_id, before, after).
+    """
+
+    run_id: str
+    started_at: str
+    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+
+    def add(self, done: Done, *, keep_changes: int) -> None:
+        self.outcomes[done.outcome.value] += 1
+        if done.outcome is Outcome.FAILED:
+            self.errors[done.error] += 1
+        elif done.outcome is Outcome.WRITE and len(self.changes) < keep_changes:
+            self.changes.append((done.track.track_id, done.before, done.after))
+
+    @property
+    def written(self) -> int:
+        return self.outcomes[Outcome.WRITE.value]
+
+    @property
+    def failed(self) -> int:
+        return self.outcomes[Outcome.FAILED.value]
+
+
+def results_to_write(output_dir: Path) -> pa.Table:
+    """The newest result of each track, with mtime in microseconds and the versions that tags of ours made of its file.
+
+    Raises:
+        LedgerError: the dataset cannot be read.
+    """
+    table = newest_results(output_dir, RESULT_COLUMNS)
+    table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
+    origins = Origins.read(output_dir)
+    families = origins.families()
+    keys = zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True)
+    versions = [families.get((track_id, origins.of(track_id, *version))) for track_id, *version in keys]
+    column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
+    return table.append_column("versions", column)
+
+
+def batches_of_results(output_dir: Path) -> Batches:
+    """The newest result of each track as something to write; raises LedgerError."""
+    table = results_to_write(output_dir)
+    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
+    return Batches(len(table), _batched(map(wanted_from_row, rows)))
+
+
+def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
+    """A row of `results_to_write` as something to write."""
+    track = Track(row["uri"], row["track_id"], row["size"], row["mtime_us"] / 1e6)
+    first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
+    others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
+    heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
+    versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
+    return Wanted(track, heard, frozenset(versions))
+
+
+def batches_of_journal(output_dir: Path) -> Batches:
+    """Every file that was ever to be changed, with the journal's rows of it; raises LedgerError."""
+    table = journal.read(output_dir)
+    table = table.filter(pc.equal(table["action"], journal.APPLY)).sort_by([("uri", "ascending"), ("at", "ascending")])
+    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
+    by_file = itertools.groupby(map(Entry.from_row, rows), key=lambda entry: entry.uri)
+    wanted = (_to_undo(tuple(entries)) for _, entries in by_file)
+    return Batches(pc.count_distinct(table["uri"]).as_py(), _batched(wanted))
+
+
+def _to_undo(entries: tuple[Entry, ...]) -> Wanted:
+    last = entries[-1]
+    return Wanted(Track(last.uri, last.track_id, last.size_after, last.mtime_ns_after // 1000 / 1e6), entries=entries)
+
+
+def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    wanted = iter(wanted)
+    return iter(lambda: list(itertools.islice(wanted, BATCH)), [])
+
+
+def new_task(output_dir: Path, options: ApplyOptions, *, dry_run: bool | None = None) -> Task:
+    """A run over a results dataset.
+
+    Raises:
+        UsageError: there is no such dataset.
+    """
+    if not (output_dir / "results").is_dir():
+        raise UsageError(f"{output_dir}: no results here; `genrebeam tag LIBRARY --output {output_dir}` makes them")
+    now = dt.datetime.now(dt.timezone.utc)
+    run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    dry = options.dry_run if dry_run is None else dry_run
+    return Task(output_dir.absolute(), run_id, now, options, dry)
+
+
+def work(
+    batches: Iterable[Sequence[Wanted]],
+    task: Task,
+    *,
+    tick: Callable[[int], Any] = lambda count: None,
+    keep_changes: int = 50,
+) -> ApplyReport:
+    """Work off many files with threads, and write down what failed.
+
+    Threads and not Beam: nearly all of the time is spent in the kernel (copying, syncing), where the GIL is free, and
+    batches are journalled and reported as they are done instead of at the end of a stage.
+
+    Args:
+        tick: called with the number of files of each batch that is done.
+    """
+    report = ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
+    if task.dry_run:
+        for batch in _in_threads(batches, task):
+            _count(report, batch, [], tick, keep_changes)
+        return report
+    rejections: list[Rejection] = []
+    summary: dict[str, Any] = {"started_at": report.started_at}
+    with journal.run(task.output_dir, task.run_id, summary):
+        try:
+            for batch in _in_threads(batches, task):
+                _count(report, batch, rejections, tick, keep_changes)
+        finally:
+            summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
+            write_rejects(rejections, task)
+    return report
+
+
+def _count(
+    report: ApplyReport,
+    batch: Iterable[Done],
+    rejections: list[Rejection],
+    tick: Callable[[int], Any],
+    keep_changes: int,
+) -> None:
+    count = 0
+    for done in batch:
+        count += 1
+        report.add(done, keep_changes=keep_changes)
+        if done.outcome is Outcome.FAILED:
+            rejections.append(done.rejection)
+    tick(count)
+
+
+def _in_threads(batches: Iterable[Sequence[Wanted]], task: Task) -> Iterator[list[Done]]:
+    """Batches as they are done, a few in flight at a time so that an interrupt is quick."""
+    batches = iter(batches)
+    with concurrent.futures.ThreadPoolExecutor(task.options.workers) as pool:
+        running = {pool.submit(work_batch, batch, task) for batch in itertools.islice(batches, task.options.workers)}
+        while running:
+            finished, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            running |= {pool.submit(work_batch, b, task) for b in itertools.islice(batches, len(finished))}
+            for future in finished:
+                yield future.result()
+
+
+def write_rejects(rejections: Sequence[Rejection], task: Task) -> None:
+    """Add the failures to the dataset's rejects, stage `apply`."""
+    if rejections:
+        now = dt.datetime.now(dt.timezone.utc)
+        table = pa.Table.from_pylist([reject_row(r, task.run_id, now) for r in rejections], REJECTS)
+        folder = task.output_dir / REJECTS_DIR
+        folder.mkdir(exist_ok=True)
+        journal.write_durably(table, folder / f"{task.run_id}-apply.parquet")
+
+
+def apply_results(output_dir: Path, options: ApplyOptions, *, console: Console) -> ApplyReport:
+    """Write the tags of a results dataset into its files: preview and question, then the work with a progress bar.
+
+    Args:
+        console: a terminal is asked whether to go on, unless `options.yes`; what is not one cannot answer.
+
+    Raises:
+        UsageError: no results there, another run holds the folder, or there is nobody to ask.
+        LedgerError: the dataset cannot be read.
+        click.Abort: the answer was no.
+    """
+    check_consent(options, console)
+    task = new_task(output_dir, options)
+    with output_folder(output_dir):
+        return _ask_and_work(batches_of_results, task, console, "Write genres into")
+
+
+def undo_results(output_dir: Path, options: ApplyOptions, *, console: Console) -> ApplyReport:
+    """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
+    check_consent(options, console)
+    task = new_task(output_dir, options)
+    with output_folder(output_dir):
+        return _ask_and_work(batches_of_journal, task, console, "Put back the former genres of")
+
+
+def check_consent(options: ApplyOptions, console: Console) -> None:
+    """Find out before hours of work that nobody will be there to ask.
+
+    Raises:
+        UsageError: neither --yes nor --dry-run, and no terminal.
+    """
+    writes = options.tags.policy != "none" and not options.dry_run
+    if writes and not options.yes and not (console.is_terminal and sys.stdin.isatty()):
+        raise UsageError("there is no terminal to ask on: add --yes to write into the files, or --dry-run to look")
+
+
+def _ask_and_work(read: Callable[[Path], Batches], task: Task, console: Console, question: str) -> ApplyReport:
+    options = task.options
+    if options.dry_run or not options.yes:
+        preview = _work_with_bar(read(task.output_dir), dataclasses.replace(task, dry_run=True), console, "Looking")
+        if options.dry_run or not preview.written:
+            return preview
+        show(preview, console, planned=True)
+        if not click.confirm(f"{question} {preview.written:,} files?", err=True):
+            raise click.Abort
+    return _work_with_bar(read(task.output_dir), task, console, "Writing")
+
+
+def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str) -> ApplyReport:
+    columns = (TextColumn(f"[bold]{what}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = task.options.quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        bar = progress.add_task(what, total=work_to_do.total)
+        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count))
+
+
+_MEANINGS = {
+    Outcome.SAME: "say so already",
+    Outcome.KEPT: "have a genre of their own",
+    Outcome.EDITED: "were edited after we wrote them; --even-if-edited overrides that",
+    Outcome.UNSURE: "below --min-confidence",
+    Outcome.NOTHING: "nothing to do",
+}
+
+
+def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
+    """A table of changes, old -> new, and the counts of all outcomes."""
+    if planned and report.changes:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("track", overflow="fold")
+        table.add_column("old", style="dim", overflow="fold")
+        table.add_column("")
+        table.add_column("new", style="green", overflow="fold")
+        for track_id, before, after in report.changes:
+            table.add_row(escape(track_id), escape("; ".join(before)) or "-", "->", escape("; ".join(after)) or "-")
+        console.print(table)
+        if report.written > len(report.changes):
+            console.print(f"... and {report.written - len(report.changes):,} more")
+        console.print()
+    counts = Table(show_header=False, box=None, pad_edge=False)
+    counts.add_column(style="bold")
+    counts.add_column(justify="right")
+    counts.add_column()
+    counts.add_row("would change" if planned else "changed", f"{report.written:,}", "")
+    for outcome, meaning in _MEANINGS.items():
+        if count := report.outcomes[outcome.value]:
+            counts.add_row(outcome.value, f"{count:,}", meaning)
+    if report.failed:
+        errors = ", ".join(f"{count:,} {name}" for name, count in report.errors.most_common())
+        counts.add_row("left alone", f"{report.failed:,}", errors)
+    console.print(counts)

@@ -1,0 +1,124 @@
+"""`genrebeam apply`: its options, some of which `tag` and `undo` share. The work is in pipelines/apply.py."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, show
+from pipelines.cli import EXIT_OK
+from pipelines.engine import split_beam_flags, usable_cores
+from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_WRITING = (
+    click.option("--hard-links", type=click.Choice(HARD_LINKS), default="skip", show_default=True,
+                 help="Files with several names: leave them, or tag this name and part it from the others."),
+    click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing."),
+    click.option("--yes", is_flag=True, help="Do not ask before writing."),
+)  # fmt: skip
+_CHOOSING = (
+    click.option("--min-confidence", type=float, default=0.5, show_default=True,
+                 help="Write no genre that the model is less sure of."),
+    click.option("--max-genres", type=int, default=1, show_default=True, help="Genres written per track at most."),
+    click.option("--genre-map", type=_FILE, metavar="FILE", help="Your own words: lines `label = Name; Another Name`."),
+    click.option("--useless", multiple=True, metavar="WORD",
+                 help="A genre as good as none, besides Other, Unknown, Misc and the like."),
+    click.option("--touch", is_flag=True, help="Set the files' modification time; otherwise it stays."),
+    click.option("--even-if-edited", is_flag=True, help="Also where somebody changed the genre that we had written."),
+)  # fmt: skip
+
+
+def writing_options(function: Command) -> Command:
+    """The options of every command that writes into music files."""
+    for option in reversed(_WRITING):
+        function = option(function)
+    return function
+
+
+def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of `apply` and `tag --write-tags`; the command gets them as one argument, `apply: ApplyOptions`.
+
+    The --workers and --quiet of the command itself are respected.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*args: Any, **values: Any) -> Any:
+            genre_map, useless = values.pop("genre_map"), values.pop("useless")
+            tags = TagPolicy(
+                policy=values.pop("write_tags"),
+                min_confidence=values.pop("min_confidence"),
+                max_genres=values.pop("max_genres"),
+                names=read_names(genre_map) if genre_map else (),
+                useless=(*DEFAULT_USELESS, *useless),
+                respect_edits=not values.pop("even_if_edited"),
+            )
+            options = ApplyOptions(
+                tags=tags,
+                **{name: values.pop(name) for name in ("hard_links", "touch", "dry_run", "yes")},
+                workers=values.get("workers") or usable_cores(),
+                quiet=values.get("quiet", False),
+            )
+            return function(*args, apply=options, **values)
+
+        policy = click.option(
+            "--write-tags", type=click.Choice(POLICIES), default=default_policy, show_default=True,
+            help="fill: where there is no genre; merge: add to what is there; overwrite: replace it.",
+        )  # fmt: skip
+        for option in reversed((policy, *_CHOOSING, *_WRITING)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class BeamCommand(click.Command):
+    """Takes Beam's own flags out of the command line before click sees it; the command finds them in `ctx.obj`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
+        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
+        return super().parse_args(ctx, ours)
+
+
+@click.command("apply", cls=BeamCommand)
+@click.argument("results", type=FOLDER)
+@apply_options("fill")
+@click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
+@click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    results: Path,
+    apply: ApplyOptions,
+    workers: int | None,
+    runner: str | None,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Write the genres of RESULTS, a folder that `genrebeam tag` has filled, into the files themselves.
+
+    What is there already is not written again, so a run that was killed goes on with the same command. Every
+    change is journalled in RESULTS/applied first; `genrebeam undo RESULTS` takes it back.
+    """
+    console = Console(stderr=True, highlight=False)
+    if runner:
+        from pipelines.apply_graph import apply_on_runner
+
+        report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=console)
+    else:
+        report = apply_results(results, apply, console=console)
+    if not quiet:
+        show(report, Console(highlight=False), planned=apply.dry_run)
+    return EXIT_OK

@@ -1,0 +1,39 @@
+"""`genrebeam undo`: its options. The work is in pipelines/apply.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from pipelines.apply import ApplyOptions, show, undo_results
+from pipelines.cli import EXIT_OK
+from pipelines.commands.apply import FOLDER, writing_options
+from pipelines.engine import usable_cores
+
+
+@click.command("undo")
+@click.argument("results", type=FOLDER)
+@writing_options
+@click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def command(
+    results: Path, hard_links: str, dry_run: bool, yes: bool, workers: int | None, quiet: bool, debug: bool
+) -> int:
+    """Put back the genres that were in the files before RESULTS was applied to them; absent ones become absent.
+
+    A file whose genre somebody changed since is left alone, and stands in RESULTS/rejects with the reason.
+    """
+    options = ApplyOptions(
+        hard_links=hard_links,
+        dry_run=dry_run,
+        yes=yes,
+        workers=workers if workers is not None else usable_cores(),
+        quiet=quiet,
+    )
+    report = undo_results(results, options, console=Console(stderr=True, highlight=False))
+    if not quiet:
+        show(report, Console(highlight=False), planned=dry_run)
+    return EXIT_OK

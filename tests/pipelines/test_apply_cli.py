@@ -1,0 +1,145 @@
+"""The commands apply and undo, and the same work on a Beam runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import tagfiles
+from click.testing import CliRunner
+from rich.console import Console
+
+from features.errors import UsageError
+from pipelines.apply import ApplyOptions, apply_results
+from pipelines.cli import cli
+from pipelines.tagging import output_folder
+from pipelines.tags.policy import TagPolicy
+from pipelines.tags.read import read_genres
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Three files: one without a genre, one with a useless one, one with a good one; results beside them."""
+    music = tmp_path / "music"
+    music.mkdir()
+    heard = {}
+    for kind, genre in (("mp3", None), ("flac", "Other"), ("m4a", "Jazz")):
+        path = tagfiles.make(music, kind, kind)
+        tagfiles.fill(path, kind, genre)
+        heard[path] = [("hiphop", 0.9)]
+    tagfiles.results(tmp_path / "out", heard, root=music)
+    return tmp_path
+
+
+def genres(library: Path) -> list[tuple[str, ...]]:
+    return [read_genres(library / "music" / name) for name in ("mp3.mp3", "flac.flac", "m4a.m4a")]
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_apply_look_undo(library: Path) -> None:
+    out = library / "out"
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+    seen = invoke("apply", out, "--dry-run")
+    assert [line.split() for line in seen.splitlines()[:3]] == [
+        ["track", "old", "new"],
+        ["flac.flac", "Other", "->", "Hip-Hop"],
+        ["mp3.mp3", "-", "->", "Hip-Hop"],
+    ]
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+    assert invoke("apply", out, "--yes").splitlines()[0].split() == ["changed", "2"]
+    assert genres(library) == [("Hip-Hop",), ("Hip-Hop",), ("Jazz",)]
+    assert invoke("apply", out, "--yes").splitlines()[0].split() == ["changed", "0"]
+    assert invoke("undo", out, "--yes", "--quiet") == ""
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+
+def test_options_reach_the_policy(library: Path) -> None:
+    (library / "map.txt").write_text("hiphop = Rap; Urban\n")
+    invoke(
+        "apply", library / "out", "--yes", "--write-tags", "merge", "--genre-map", library / "map.txt",
+        "--useless", "jazz", "--min-confidence", "0.8",
+    )  # fmt: skip
+    assert genres(library) == [("Rap", "Urban")] * 3
+    invoke("undo", library / "out", "--yes")
+    invoke("apply", library / "out", "--yes", "--min-confidence", "0.95")
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+
+def test_nobody_to_ask_means_no_writing(library: Path) -> None:
+    with pytest.raises(UsageError, match="--yes"):
+        invoke("apply", library / "out")
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y", True), ("n", False)])
+def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bool) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pipelines", "apply", str(library / "out")]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=Path(__file__).parents[2])
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(ours, 10_000)
+    assert b"Other" in seen and b"Hip-Hop" in seen
+    assert genres(library) == [(), ("Other",), ("Jazz",)]
+    os.write(ours, f"{answer}\n".encode())
+    with contextlib.suppress(OSError):  # how a pseudo-terminal says that the other side is closed
+        while os.read(ours, 10_000):
+            pass
+    assert process.wait(60) == (0 if written else 130)
+    os.close(ours)
+    assert genres(library) == ([("Hip-Hop",), ("Hip-Hop",), ("Jazz",)] if written else [(), ("Other",), ("Jazz",)])
+
+
+def test_no_results_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="genrebeam tag"):
+        invoke("apply", tmp_path, "--yes")
+
+
+def test_two_runs_do_not_write_at_once(library: Path) -> None:
+    with output_folder(library / "out"), pytest.raises(UsageError, match="another genrebeam"):
+        invoke("apply", library / "out", "--yes")
+
+
+def test_apply_needs_neither_beam_nor_tensorflow() -> None:
+    code = (
+        "import sys, pipelines.commands.apply, pipelines.commands.undo;"
+        "print({'apache_beam', 'tensorflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.slow
+def test_the_same_on_a_beam_runner(library: Path) -> None:
+    from pipelines.apply_graph import apply_on_runner
+
+    (library / "music" / "gone.mp3").write_bytes(b"")
+    paths = {library / "music" / name: [("hiphop", 0.9)] for name in ("mp3.mp3", "flac.flac", "m4a.m4a", "gone.mp3")}
+    tagfiles.results(library / "out", paths, root=library / "music")
+    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+    options = ApplyOptions(tags=TagPolicy(), yes=True)
+    report = apply_on_runner(library / "out", options, flags, console=Console(quiet=True))
+    assert (dict(report.outcomes), dict(report.errors)) == ({"write": 2, "kept": 1, "failed": 1}, {"NotTaggable": 1})
+    assert genres(library) == [("Hip-Hop",), ("Hip-Hop",), ("Jazz",)]
+    assert [row["error"] for p in (library / "out/rejects").glob("*") for row in pq.read_table(p).to_pylist()] == [
+        "NotTaggable"
+    ]
+    again = apply_on_runner(library / "out", options, flags, console=Console(quiet=True))
+    assert dict(again.outcomes) == {"same": 2, "kept": 1, "failed": 1}
+    apply_results(library / "out", options, console=Console(quiet=True))
+    invoke("undo", library / "out", "--yes")
+    assert genres(library) == [(), ("Other",), ("Jazz",)]

@@ -1,0 +1,15 @@
+"""A short form of `make torture`: kill -9 at random moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torture import torture
+
+
+@pytest.mark.slow
+def test_killed_runs_lose_nothing(tmp_path: Path) -> None:
+    counts = torture(tmp_path, kills=8, copies=2, seed=1)
+    assert counts["killed"] == 8
+    assert counts["runs to the end"] >= 1
