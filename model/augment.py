@@ -102,6 +102,9 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
 def mask(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
     """SpecAugment (Park et al. 2019): two holes in frequency and two in time, silent (level 0).
 
+    The same holes as tensorflow-io's `freq_mask` and `time_mask` (a test holds them together), which draw from a
+    global stream: a killed run could not go on with the holes it would have had, and they take one crop at a time.
+
     Args:
         levels: float32 [batch, frames, mel_bands].
     """
@@ -112,8 +115,8 @@ def mask(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
             continue
         length = tf.shape(levels)[axis]
         draw = tf.random.stateless_uniform([2, tf.shape(levels)[0], 2], one)
-        width = draw[0] * widest
-        start = draw[1] * (tf.cast(length, tf.float32) - width)
+        width = tf.floor(draw[0] * widest)
+        start = tf.floor(draw[1] * (tf.cast(length, tf.float32) - width))
         index = tf.range(length, dtype=tf.float32)[tf.newaxis, tf.newaxis]
         hole = tf.reduce_any((index >= start[..., tf.newaxis]) & (index < (start + width)[..., tf.newaxis]), axis=1)
         levels = tf.where(hole[:, tf.newaxis] if axis == 2 else hole[:, :, tf.newaxis], 0.0, levels)
