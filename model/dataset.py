@@ -14,10 +14,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from features.chunks import chunks_of
+from features.chunks import audible, chunks_of
 from features.config import FrontEnd
 from features.records import parse_in_graph
-from features.schema import TrackFeatures
 from model import augment
 from model.augment import Augmentation
 from model.shardset import ShardSet
@@ -168,7 +167,9 @@ def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.f
     return np.array([label in genres for label in labels], np.float32)
 
 
-def chunk_logits(network: Any, features: TrackFeatures, front_end: FrontEnd) -> NDArray[np.float32]:
-    """The network's logits for each chunk of a track, float32 [chunks, genres]."""
-    chunks = np.ascontiguousarray(chunks_of(features.log_mel, front_end))
+def chunk_logits(network: Any, log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
+    """The network's logits for each audible chunk of a track, as tagging asks for: float32 [chunks, genres]."""
+    chunks = chunks_of(log_mel, front_end)
+    heard = audible(chunks, front_end)
+    chunks = np.ascontiguousarray(chunks[heard] if heard.any() else chunks)
     return np.asarray(network(chunks, training=False), np.float32)

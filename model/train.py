@@ -137,9 +137,10 @@ def train(
         epochs=config.epochs,
         validation_data=validation,
         verbose=0,
+        shuffle=False,  # the batches are shuffled already
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
-    temperature = _temperature(network, watched, shards, config) if watched else config.temperature
+    temperature = _temperature(network, watched, shards) if watched else config.temperature
     saved = bundles.save(
         folder,
         network,
@@ -337,7 +338,7 @@ def _callbacks(
 
 
 def _teacher(shards: ShardSet, teachers: Sequence[Bundle]) -> dataset.Teacher:
-    """The mean of the teachers' probabilities. A teacher may want a coarser hop: every second, third... frame."""
+    """The mean of the teachers' probabilities."""
     import tensorflow as tf
 
     for teacher in teachers:
@@ -357,14 +358,10 @@ def _same_front_end(shards: ShardSet, bundle: Bundle) -> None:
         raise BundleError(f"{bundle.path}: another front end: {bundle.front_end.differences(shards.front_end)}")
 
 
-def _temperature(network: keras.Model, watched: list[Any], shards: ShardSet, config: TrainConfig) -> float:
-    from features.chunks import chunks_of
+def _temperature(network: keras.Model, watched: list[Any], shards: ShardSet) -> float:
     from model.evaluate import fit_temperature
 
-    logits = [
-        np.asarray(network(np.ascontiguousarray(chunks_of(levels, shards.front_end)), training=False))
-        for levels, _ in watched
-    ]
+    logits = [dataset.chunk_logits(network, levels, shards.front_end) for levels, _ in watched]
     return fit_temperature(logits, np.array([int(claimed.argmax()) for _, claimed in watched]))
 
 
