@@ -10,7 +10,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime as dt
-import hashlib
 import itertools
 import os
 import secrets
@@ -206,7 +205,7 @@ def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Ch
             tags=tuple(tags),
             values=values,
             splices=tuple(container.splices(tags)),
-            temporary=_temporary(task.run_id, path),
+            temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
             mtime_ns=mtime_ns,
         )
     entry = Entry(
@@ -226,12 +225,6 @@ def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Ch
     )
     planned[path] = (wanted, entry, change)
     return None
-
-
-def _temporary(run_id: str, path: str) -> str:
-    """A name for the copy beside a file: no other run takes it, and `tag` passes over names that begin like it."""
-    digest = hashlib.sha256(os.fsencode(f"{run_id}/{path}")).hexdigest()
-    return f".genrebeam-{digest[:20]}.tmp"
 
 
 _Plan = tuple[Outcome, TagValues, Callable[[Container], list[Tag]], int]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,32 @@ def test_a_change_while_the_copy_is_made_is_noticed(song: Path, monkeypatch: pyt
         writer.write(change)
     assert song.read_bytes() == before
     assert os.listdir(song.parent) == [song.name]
+
+
+def test_a_copy_of_somebody_else_is_not_taken_for_ours(song: Path) -> None:
+    change = change_of(song)
+    other = song.with_name(change.temporary)
+    other.write_bytes(b"in the making")
+    before = song.read_bytes()
+    with pytest.raises(writer.WriteFailed, match="exists"):
+        writer.write(change)
+    assert (song.read_bytes(), other.read_bytes()) == (before, b"in the making")
+
+
+def test_a_batch_worked_off_twice_at_once_changes_every_file_once(music: Path, tmp_path: Path) -> None:
+    """As runners do when they take a slow worker for a dead one."""
+    paths = [tagfiles.make(music, "flac", f"{number}") for number in range(20)]
+    tagfiles.results(tmp_path, {path: [("blues", 0.9)] for path in paths}, root=music)
+    (batch,) = apply.batches_of_results(tmp_path).batches
+    task = apply.new_task(tmp_path, ApplyOptions(yes=True))
+    with ThreadPoolExecutor(3) as pool:
+        attempts = [pool.submit(apply.work_batch, batch, task) for _ in range(3)]
+    errors = {done.error for attempt in attempts for done in attempt.result()}
+    assert errors <= {"", "ChangedMeanwhile"}
+    assert {read_genres(path) for path in paths} == {("Blues",)}
+    assert sorted(os.listdir(music)) == sorted(path.name for path in paths)
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 20
+    assert {read_genres(path) for path in paths} == {()}
 
 
 def test_a_file_open_for_writing_elsewhere_is_left_alone(song: Path, tmp_path: Path) -> None:
