@@ -98,7 +98,7 @@ def test_transfer_keeps_the_body_and_renews_the_last_layer_for_new_labels(shards
     for layer, before in zip(network.layers, source.layers, strict=True):
         for new, old in zip(layer.get_weights(), before.get_weights(), strict=True):
             assert np.array_equal(new, old) == (
-                layer.name != "logits" or new.ndim == 1 and not new.any() and not old.any()
+                layer.name != "logits" or (new.ndim == 1 and not new.any() and not old.any())
             )
     with pytest.raises(BundleError, match="another shape"):
         train._network(shards, dataclasses.replace(TINY, widths=(4, 4, 8, 16)), trained)
