@@ -51,6 +51,7 @@ from pipelines.tags.writer import (
 
 BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
 HARD_LINKS = ("skip", "break")
+_LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
 RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "top", "model_id", "model_fingerprint", "processed_at",
 ]  # fmt: skip
@@ -452,6 +453,8 @@ def apply_results(output_dir: Path, options: ApplyOptions, *, console: Console) 
     """
     check_consent(options, console)
     task = new_task(output_dir, options)
+    if options.tags.policy == "none":
+        return ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     with output_folder(output_dir):
         return _ask_and_work(batches_of_results, task, console, "Write genres into")
 
@@ -492,7 +495,8 @@ def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str)
     hidden = task.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
-        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count))
+        shown = _LISTED if task.options.dry_run else _ASKED_ABOUT
+        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
 
 
 _MEANINGS = {

@@ -198,6 +198,14 @@ def test_lyrics3_stays_between_audio_and_id3v1(mp3: Path) -> None:
     assert write_and_undo(mp3).endswith(lyrics + tagfiles.id3v1(genre=8))
 
 
+def test_our_frames_are_known_again_in_the_form_of_other_writers(mp3: Path) -> None:
+    """Frame-wise unsynchronised with a data length, as some write 2.4."""
+    body = b"\x03GENREBEAM_MODEL\0old\xc3\xbf"
+    ours = b"TXXX" + bytes([0, 0, 0, len(body) + 4]) + b"\0\x03" + bytes([0, 0, 0, len(body)]) + body
+    mp3.write_bytes(id3v2(4, frame(4, b"TIT2", b"\0T") + ours) + mp3.read_bytes())
+    assert b"old" not in write_and_undo(mp3)
+
+
 def test_frames_that_mutagen_cannot_read_are_kept(mp3: Path) -> None:
     """mutagen drops such frames when it saves; this is why it does not save here."""
     odd = frame(4, b"TYER", b"\x09not an encoding") + frame(4, b"APIC", b"\0") + frame(4, b"TPE2", b"\x01\xff")
