@@ -140,7 +140,10 @@ def save(
     _check_shape(folder / MODEL, model, labels, front_end)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial-{MODEL}"  # Keras insists on the suffix
-    model.save(partial)
+    # A copy without the optimizer, whose state would treble the file.
+    plain = model.__class__.from_config(model.get_config())
+    plain.set_weights(model.get_weights())
+    plain.save(partial)
     partial.replace(folder / MODEL)
     return save_config(
         folder,

@@ -15,7 +15,7 @@ _LIMITS = """\
   the only sign of that.
 - The confidence of a track is calibrated for the mean vote on music like that of the training data; elsewhere it is a
   ranking, not a probability.
-- Genres are what the sources of the labels meant by them. Pop, rock, disco and country overlap, in the data and in life.
+- Genres are what the sources of the labels meant by them. Pop, rock, disco and country overlap.
 - It hears four seconds at a time: form, lyrics and history are beyond it.
 """
 
@@ -73,7 +73,7 @@ def text(bundle: Bundle, figures: Mapping[str, Any], *, measured_on: str) -> str
         "",
         "## How well it hears",
         "",
-        f"Measured on {measured_on}. Figures are of whole tracks (mean vote of their chunks) unless they say otherwise.",
+        f"Measured on {measured_on}. Figures are of whole tracks (mean vote of their chunks) unless they say so.",
         "",
         markdown(figures, bundle.labels),
         "## What to know before relying on it",

@@ -119,7 +119,7 @@ def training_batches(
         tracks = (
             tf.data.Dataset.from_tensor_slices(files)
             .shuffle(len(files), seed=epoch, reshuffle_each_iteration=False)
-            .interleave(tf.data.TFRecordDataset, cycle_length=8, deterministic=True)
+            .interleave(tf.data.TFRecordDataset, cycle_length=8)
             .map(parse)
             .filter(keep)
             .enumerate()

@@ -117,9 +117,9 @@ def cross_fitted(sure: Sequence[Heard]) -> CrossFitted:
     half = np.array([fold_of(track.group, 2) for track in sure])
     confidence, right = np.zeros(len(sure), np.float32), np.zeros(len(sure), bool)
     for side in (0, 1):
-        fit, judge = np.flatnonzero(half != side), np.flatnonzero(half == side)
-        if not len(fit) or not len(judge):
-            fit = judge = np.arange(len(sure))
+        fit, judge = np.flatnonzero(half != side).tolist(), np.flatnonzero(half == side).tolist()
+        if not fit or not judge:
+            fit = judge = list(range(len(sure)))
         temperature = fit_temperature([sure[i].logits for i in fit], truth[fit])
         probabilities = track_probabilities([sure[i] for i in judge], temperature)
         confidence[judge], right[judge] = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth[judge]

@@ -75,7 +75,7 @@ def build_cnn(
 
     def convolution(x: Any, filters: int, size: int, name: str, strides: tuple[int, int] = (1, 1)) -> Any:
         x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False, name=name)(x)
-        x = layers.BatchNormalization(momentum=0.98, name=f"{name}_norm")(x)
+        x = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
         return layers.Activation("relu", name=f"{name}_relu")(x)
 
     time_stride = max(1, round(_STEM_STEP_S * front_end.frames_per_s))
@@ -91,7 +91,7 @@ def build_cnn(
     x = layers.Reshape((x.shape[1], math.prod(x.shape[2:])), name="stack_frequencies")(x)
     x = layers.Dropout(dropout / 2, name="hidden_dropout")(x)
     x = layers.Conv1D(hidden, 1, use_bias=False, name="hidden")(x)
-    x = layers.BatchNormalization(momentum=0.98, name="hidden_norm")(x)
+    x = layers.BatchNormalization(momentum=0.95, name="hidden_norm")(x)
     x = layers.Activation("relu", name="hidden_relu")(x)
     pooled = [
         layers.GlobalAveragePooling1D(name="mean_over_time")(x),

@@ -109,7 +109,8 @@ def train(
         BundleError: `init` or a teacher was made for another front end.
     """
     folder = Path(output)
-    keras.utils.set_random_seed(config.seed)
+    # Never 0: TensorFlow cannot combine a global seed of 0 with tf.data seeds that are tensors (the epoch).
+    keras.utils.set_random_seed(config.seed + 1)
     watched, claims = _survey(shards, config)
     network = _network(shards, config, init)
     tracks = shards.tracks(config.splits)
@@ -212,6 +213,19 @@ class History(keras.callbacks.Callback):
             writer.writerow(row)
 
 
+class DropoutByEpoch(keras.callbacks.Callback):
+    """Makes dropout a function of seed and epoch. Keras keeps the state of its generators out of checkpoints."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for index, layer in enumerate(self.model.layers):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.seed_generator.state.assign([self._seed * 1000 + index, epoch])
+
+
 def _survey(shards: ShardSet, config: TrainConfig) -> tuple[list[tuple[np.ndarray, np.ndarray]], dataset.Claims]:
     """The tracks to watch, and how much each genre counts: rare genres more, by the square root of their rarity."""
     missing = set(shards.labels) - {g for s in config.splits if s in shards.splits for g in shards.splits[s].genres}
@@ -309,7 +323,7 @@ def _compile(network: keras.Model, config: TrainConfig, steps: int) -> None:
 def _callbacks(
     folder: Path, config: TrainConfig, watched: bool, tensorboard: str | None
 ) -> list[keras.callbacks.Callback]:
-    found: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+    found: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), DropoutByEpoch(config.seed)]
     if watched:
         found.append(keras.callbacks.SwapEMAWeights())  # validate what will be saved
     if config.patience and watched:

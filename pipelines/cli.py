@@ -17,11 +17,12 @@ from features.errors import GenrebeamError
 
 COMMANDS = {
     "tag": ("pipelines.commands.tag", "Hear the genre of every track in a library."),
+    "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
+    "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
     "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
     "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
-    "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
-    "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
+    "compare": ("pipelines.commands.compare", "Other features and algorithms on the same tracks."),
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.

@@ -1,0 +1,89 @@
+"""Variations change what they say, by as much as they say, and the same way for the same seed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.config import FrontEnd
+from model import augment
+from model.augment import NONE
+
+FRONT_END = FrontEnd(hop_length=2048)
+
+
+def crops(settings, batch=64, seed=0):
+    shape = (batch, augment.source_frames(FRONT_END, settings), FRONT_END.mel_bands)
+    return tf.constant(np.random.default_rng(seed).integers(100, 200, shape).astype(np.uint8))
+
+
+def vary(settings, levels=None, seed=(1, 2)):
+    levels = crops(settings) if levels is None else levels
+    return augment.vary(levels, FRONT_END, settings, seed=tf.constant(seed)).numpy()
+
+
+def test_none_changes_nothing_but_the_length():
+    levels = crops(NONE)
+    np.testing.assert_array_equal(vary(NONE, levels), levels[:, : FRONT_END.chunk_frames])
+
+
+def test_the_same_seed_gives_the_same_crops_and_another_does_not():
+    settings = augment.Augmentation()
+    np.testing.assert_array_equal(vary(settings), vary(settings))
+    assert not np.array_equal(vary(settings), vary(settings, seed=(1, 3)))
+
+
+def test_shifts_move_bands_up_and_down_by_at_most_the_limit():
+    settings = dataclasses.replace(NONE, shift_bands=5.0)
+    levels = np.full((200, augment.source_frames(FRONT_END, settings), FRONT_END.mel_bands), 100, np.uint8)
+    levels[:, :, 64] = 200
+    moved = vary(settings, tf.constant(levels)).argmax(axis=2)[:, 0] - 64
+    assert set(moved) == set(range(-5, 6))
+
+
+def test_stretching_changes_tempo_in_both_directions_and_keeps_the_variance_of_noise():
+    settings = dataclasses.replace(NONE, stretch=0.2)
+    need = augment.source_frames(FRONT_END, settings)
+    ramp = np.tile(np.arange(need, dtype=np.uint8)[None, :, None], (300, 1, FRONT_END.mel_bands))
+    ends = vary(settings, tf.constant(ramp))[:, -1, 0] / (FRONT_END.chunk_frames - 1)
+    assert 0.81 < ends.min() < 0.87
+    assert 1.15 < ends.max() < 1.23
+    noise = crops(settings)
+    assert vary(settings, noise).std() == pytest.approx(noise.numpy().astype(float).std(), rel=0.02)
+
+
+def test_tilt_has_its_deviation_in_decibels():
+    settings = dataclasses.replace(NONE, tilt_db=6.0)
+    flat = tf.fill([2000, augment.source_frames(FRONT_END, settings), FRONT_END.mel_bands], tf.constant(150, tf.uint8))
+    varied = vary(settings, flat)
+    slopes_db = (varied[:, 0, -1] - varied[:, 0, 0]) * FRONT_END.level_step_db
+    assert slopes_db.std() == pytest.approx(6.0, rel=0.1)
+    assert abs(slopes_db.mean()) < 0.6
+
+
+def test_lowpass_silences_everything_above_one_band_in_its_share_of_crops():
+    varied = vary(dataclasses.replace(NONE, lowpass_share=0.3), crops(NONE, batch=1000))
+    cut = (varied == 0).any(axis=(1, 2))
+    assert 0.25 < cut.mean() < 0.35
+    silent = (varied[cut] == 0).all(axis=1)
+    assert all(np.diff(row.astype(int)).min() >= 0 for row in silent)  # once silent, silent to the top
+    assert not silent[:, : int(0.6 * FRONT_END.mel_bands)].any()
+
+
+def test_masks_are_no_wider_than_asked_and_leave_the_rest():
+    settings = dataclasses.replace(NONE, mask_bands=10, mask_frames=6)
+    levels = tf.fill([300, FRONT_END.chunk_frames, FRONT_END.mel_bands], 150.0)
+    masked = augment.mask(levels, settings, seed=tf.constant([3, 4])).numpy()
+    assert set(np.unique(masked)) == {0.0, 150.0}
+    bands, frames = (masked == 0).all(axis=1).sum(axis=1), (masked == 0).all(axis=2).sum(axis=1)
+    assert 15 <= bands.max() <= 20
+    assert 8 <= frames.max() <= 12
+
+
+def test_blend_shares_lie_between_half_and_all():
+    shares = augment.blend_shares(tf.constant(500), augment.Augmentation(mixup=0.3), seed=tf.constant([5, 6])).numpy()
+    assert shares.min() >= 0.5
+    assert shares.max() <= 1.0
+    assert shares.std() > 0.1
+    np.testing.assert_array_equal(augment.blend_shares(tf.constant(5), NONE, seed=tf.constant([5, 6])), np.ones(5))

@@ -1,0 +1,103 @@
+"""A bundle says what it is, and nothing else passes for one."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import tiny_shards
+
+from features.errors import BundleError
+from model import bundle
+from model.network import build_cnn
+
+LABELS = tiny_shards.GENRES
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4), hidden=8)
+
+
+@pytest.fixture
+def saved(tmp_path, network):
+    return bundle.save(
+        tmp_path / "b", network, model_id="tiny", labels=LABELS, front_end=tiny_shards.FRONT_END, temperature=1.5
+    )
+
+
+def test_what_is_saved_is_loaded(saved, network):
+    loaded = bundle.load_config(saved.path)
+    assert loaded == saved
+    chunks = np.random.default_rng(0).integers(0, 255, (3, *network.input_shape[1:])).astype(np.uint8)
+    np.testing.assert_allclose(bundle.load_model(loaded)(chunks), network(chunks), atol=1e-5)
+
+
+def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, tmp_path):
+    again = bundle.save(
+        tmp_path / "again", network, model_id="x", labels=LABELS, front_end=tiny_shards.FRONT_END, temperature=1.5
+    )
+    assert again.fingerprint == saved.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change", [{"temperature": 1.6}, {"labels": ("low", "high", "middle")}], ids=["temperature", "order of labels"]
+)
+def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
+    said = {"model_id": "tiny", "labels": LABELS, "front_end": saved.front_end, "temperature": 1.5} | change
+    assert bundle.save_config(saved.path, **said).fingerprint != saved.fingerprint
+
+
+def test_configuration_is_read_without_tensorflow(saved):
+    code = f"import sys, model.bundle as b; b.load_config({str(saved.path)!r}); print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False"]
+
+
+def test_weights_of_another_bundle_are_refused(saved, network, tmp_path):
+    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4), hidden=8)
+    other.save(saved.path / bundle.MODEL)
+    with pytest.raises(BundleError, match="not written together"):
+        bundle.load_model(saved)
+
+
+def test_labels_that_do_not_fit_the_outputs_are_refused(network, tmp_path):
+    with pytest.raises(BundleError, match="2 labels"):
+        bundle.save(tmp_path, network, model_id="x", labels=("a", "b"), front_end=tiny_shards.FRONT_END)
+
+
+def _edit(saved, **values):
+    file = saved.path / bundle.CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda b: (b.path / bundle.CONFIG).unlink(), "config.json: missing"),
+        (lambda b: (b.path / bundle.MODEL).unlink(), "model.keras: missing"),
+        (lambda b: (b.path / bundle.CONFIG).write_text("{"), "config.json: Expecting"),
+        (lambda b: (b.path / bundle.CONFIG).write_text("[]"), "config.json: "),
+        (lambda b: (b.path / bundle.CONFIG).write_bytes(b"\xff\xfe"), "config.json: "),
+        (lambda b: _edit(b, schema_version=99), "schema version 99"),
+        (lambda b: _edit(b, front_end={"sample_rate_hz": 22050}), "missing fields"),
+        (lambda b: _edit(b, labels=[]), "labels must be"),
+        (lambda b: _edit(b, temperature=0), "temperature must be above 0"),
+        (lambda b: (b.path / bundle.MODEL).write_bytes(b"no zip"), "not a readable Keras model"),
+    ],
+)
+def test_damage_is_named_in_one_line(saved, damage, message):
+    damage(saved)
+    with pytest.raises(BundleError, match=message) as error:
+        bundle.load_model(bundle.load_config(saved.path))
+    assert "\n" not in str(error.value)
+    assert str(saved.path) in str(error.value)
+
+
+def test_an_archive_without_a_model_in_it_is_refused(saved):
+    with zipfile.ZipFile(saved.path / bundle.MODEL, "w") as archive:
+        archive.writestr("readme", "hello")
+    with pytest.raises(BundleError):
+        bundle.load_model(bundle.load_config(saved.path))
