@@ -141,7 +141,7 @@ def write(change: Change) -> None:
         raise WriteFailed(f"{change.path}: {error.strerror or error}; left as it is, run again when mended") from error
 
 
-def sync_folder(folder: str) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renames in a folder durable. File systems that cannot are left to their own ways."""
     with contextlib.suppress(OSError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -326,17 +327,20 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
-def test_a_folder_of_somebody_else_leaves_everything_as_it_was(tmp_path: Path, song: Path) -> None:
-    song.chmod(0o666)
-    song.parent.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
-    before = song.read_bytes()
-    # Modules of root's Python are out of reach afterwards, so everything is imported by a dry run.
-    become = f"t.tagfiles.apply_all(Path({str(tmp_path)!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
-    assert in_process(tmp_path, become) == "{'failed': 1} {'ReadOnly': 1}"
-    assert song.read_bytes() == before
-    assert os.listdir(song.parent) == [song.name]
+def test_a_folder_of_somebody_else_leaves_everything_as_it_was() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's, which only its owner may enter
+        output, music = Path(folder), Path(folder) / "music"
+        music.mkdir(mode=0o755)
+        song = tagfiles.make(music, "mp3", "song")
+        song.chmod(0o666)
+        tagfiles.results(output, {song: [("blues", 0.9)]}, root=music)
+        output.chmod(0o777)
+        before = song.read_bytes()
+        # Modules of root's Python are out of reach afterwards, so everything is imported by a dry run.
+        become = f"t.tagfiles.apply_all(Path({folder!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
+        assert in_process(output, become) == "{'failed': 1} {'ReadOnly': 1}"
+        assert song.read_bytes() == before
+        assert os.listdir(music) == [song.name]
 
 
 def test_copies_that_a_killed_run_left_are_removed_by_the_next(song: Path, tmp_path: Path) -> None:
