@@ -71,7 +71,7 @@ def mfcc_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[n
 def spectral_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
     """The same three of centroid, bandwidth, roll-off (85 %), flatness and contrast in 6 ranges: [chunks, 30].
 
-    Definitions as in librosa.feature, over Mel bands instead of FFT bins; centroid, bandwidth and roll-off are in bands.
+    Definitions as in librosa.feature, over Mel bands instead of FFT bins; the first three are in bands.
     """
     level_db = decibels(levels, front_end)
     power = 10 ** (level_db / 10)
@@ -154,15 +154,12 @@ def leaky_split(chunks: Chunks, *, seed: int = 0) -> tuple[Chunks, Chunks]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table, best first within each protocol."""
-    lines = [
-        "| protocol | features | algorithm | track | chunk | macro F1 | fit s | predict ms per 1,000 chunks | size kB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = "protocol,features,algorithm,track,chunk,macro F1,fit s,ms per 1000 chunks,kB".split(",")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in sorted(rows, key=lambda row: (row.protocol, -row.track_accuracy)):
-        lines.append(
-            f"| {row.protocol} | {row.features} | {row.algorithm} | {row.track_accuracy:.3f} | {row.chunk_accuracy:.3f} "
-            f"| {row.macro_f1:.3f} | {row.fit_s:.1f} | {row.predict_ms:.0f} | {row.size_kb:.0f} |"
-        )
+        scores = f"{row.track_accuracy:.3f} | {row.chunk_accuracy:.3f} | {row.macro_f1:.3f}"
+        costs = f"{row.fit_s:.1f} | {row.predict_ms:.0f} | {row.size_kb:.0f}"
+        lines.append(f"| {row.protocol} | {row.features} | {row.algorithm} | {scores} | {costs} |")
     return "\n".join(lines) + "\n"
 
 

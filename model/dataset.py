@@ -14,10 +14,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from features.chunks import chunks_of
+from features.chunks import audible, chunks_of
 from features.config import FrontEnd
 from features.records import parse_in_graph
-from features.schema import TrackFeatures
 from model import augment
 from model.augment import Augmentation
 from model.shardset import ShardSet
@@ -106,7 +105,7 @@ def training_batches(
         share = augment.blend_shares(tf.shape(x)[0], settings, seed=seeds[1])
         # Crops are shuffled, so the next one in the batch is a random partner.
         x = share[:, None, None] * x + (1 - share[:, None, None]) * tf.roll(x, 1, axis=0)
-        x = augment.to_levels(augment.mask(x, settings, seed=seeds[2]))
+        x = augment.to_levels(augment.mask(x, front_end, settings, seed=seeds[2]))
         x = tf.ensure_shape(x, [batch_size, front_end.chunk_frames, front_end.mel_bands])
         several = tf.reduce_sum(claimed, axis=1)
         weight = tf.where(several == 1, tf.linalg.matvec(claimed, weights), claims.several_weight)
@@ -168,7 +167,9 @@ def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.f
     return np.array([label in genres for label in labels], np.float32)
 
 
-def chunk_logits(network: Any, features: TrackFeatures, front_end: FrontEnd) -> NDArray[np.float32]:
-    """The network's logits for each chunk of a track, float32 [chunks, genres]."""
-    chunks = np.ascontiguousarray(chunks_of(features.log_mel, front_end))
+def chunk_logits(network: Any, log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
+    """The network's logits for each audible chunk of a track, as tagging asks for: float32 [chunks, genres]."""
+    chunks = chunks_of(log_mel, front_end)
+    heard = audible(chunks, front_end)
+    chunks = np.ascontiguousarray(chunks[heard] if heard.any() else chunks)
     return np.asarray(network(chunks, training=False), np.float32)

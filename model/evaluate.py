@@ -66,7 +66,7 @@ def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> li
         for features, labels in shardset.read(shards, splits, fold=None if split else tuple(fold)):
             claimed = tuple(i for i, label in enumerate(bundle.labels) if label in labels.genres)
             if claimed:
-                logits = chunk_logits(network, features, shards.front_end)
+                logits = chunk_logits(network, features.log_mel, shards.front_end)
                 heard.append(Heard(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0))
     if not any(len(track.claimed) == 1 for track in heard):
         raise UsageError(f"{shards.path}: no track of one known genre in {split or 'the held-out folds'}")

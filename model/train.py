@@ -57,21 +57,20 @@ class TrainConfig:
     valid_split: str | None = "valid"
     fold: tuple[int, int] | None = None
     epochs: int = 50
-    batch_size: int = 128
-    crops_per_track: int = 2
-    learning_rate: float = 3e-3
+    batch_size: int = 32
+    crops_per_track: int = 8
+    learning_rate: float = 2e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     several_weight: float = 0.5
-    ema: float = 0.99
+    ema: float = 0.998
     teacher_share: float = 0.7
     patience: int = 0
     temperature: float = 1.0
     seed: int = 0
-    widths: tuple[int, int, int, int] = (24, 48, 96, 128)
-    hidden: int = 192
-    dropout: float = 0.4
-    floor_db: float = 60.0
+    widths: tuple[int, ...] = (16, 32, 64, 128, 128)
+    dropout: float = 0.3
+    floor_db: float = 80.0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -138,9 +137,10 @@ def train(
         epochs=config.epochs,
         validation_data=validation,
         verbose=0,
+        shuffle=False,  # the batches are shuffled already
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
-    temperature = _temperature(network, watched, shards, config) if watched else config.temperature
+    temperature = _temperature(network, watched, shards) if watched else config.temperature
     saved = bundles.save(
         folder,
         network,
@@ -263,7 +263,6 @@ def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None) -> kera
         shards.front_end,
         shards.labels,
         widths=config.widths,
-        hidden=config.hidden,
         dropout=config.dropout,
         floor_db=config.floor_db,
     )
@@ -277,7 +276,7 @@ def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None) -> kera
             layer.set_weights(source.get_weights())
         except ValueError as error:
             raise BundleError(
-                f"{init.path}: layer {layer.name} has another shape; train with the same widths and hidden size"
+                f"{init.path}: layer {layer.name} has another shape; train with the same widths"
             ) from error
     return network
 
@@ -339,7 +338,7 @@ def _callbacks(
 
 
 def _teacher(shards: ShardSet, teachers: Sequence[Bundle]) -> dataset.Teacher:
-    """The mean of the teachers' probabilities. A teacher may want a coarser hop: every second, third... frame."""
+    """The mean of the teachers' probabilities."""
     import tensorflow as tf
 
     for teacher in teachers:
@@ -359,14 +358,10 @@ def _same_front_end(shards: ShardSet, bundle: Bundle) -> None:
         raise BundleError(f"{bundle.path}: another front end: {bundle.front_end.differences(shards.front_end)}")
 
 
-def _temperature(network: keras.Model, watched: list[Any], shards: ShardSet, config: TrainConfig) -> float:
-    from features.chunks import chunks_of
+def _temperature(network: keras.Model, watched: list[Any], shards: ShardSet) -> float:
     from model.evaluate import fit_temperature
 
-    logits = [
-        np.asarray(network(np.ascontiguousarray(chunks_of(levels, shards.front_end)), training=False))
-        for levels, _ in watched
-    ]
+    logits = [dataset.chunk_logits(network, levels, shards.front_end) for levels, _ in watched]
     return fit_temperature(logits, np.array([int(claimed.argmax()) for _, claimed in watched]))
 
 

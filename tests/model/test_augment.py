@@ -72,9 +72,9 @@ def test_lowpass_silences_everything_above_one_band_in_its_share_of_crops():
 
 
 def test_masks_are_no_wider_than_asked_and_leave_the_rest():
-    settings = dataclasses.replace(NONE, mask_bands=10, mask_frames=6)
+    settings = dataclasses.replace(NONE, mask_bands=10, mask_s=0.558)
     levels = tf.fill([300, FRONT_END.chunk_frames, FRONT_END.mel_bands], 150.0)
-    masked = augment.mask(levels, settings, seed=tf.constant([3, 4])).numpy()
+    masked = augment.mask(levels, FRONT_END, settings, seed=tf.constant([3, 4])).numpy()
     assert set(np.unique(masked)) == {0.0, 150.0}
     bands, frames = (masked == 0).all(axis=1).sum(axis=1), (masked == 0).all(axis=2).sum(axis=1)
     assert 15 <= bands.max() <= 20
@@ -87,3 +87,27 @@ def test_blend_shares_lie_between_half_and_all():
     assert shares.max() <= 1.0
     assert shares.std() > 0.1
     np.testing.assert_array_equal(augment.blend_shares(tf.constant(5), NONE, seed=tf.constant([5, 6])), np.ones(5))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_holes_are_distributed_as_tensorflow_ios_are():
+    tfio = pytest.importorskip("tensorflow_io")
+    settings = dataclasses.replace(NONE, mask_bands=16, mask_s=0.56)
+    frames = round(settings.mask_s * FRONT_END.frames_per_s)
+    flat = tf.fill([1500, FRONT_END.chunk_frames, FRONT_END.mel_bands], 150.0)
+    ours = augment.mask(flat, FRONT_END, settings, seed=tf.constant([3, 4])).numpy() == 0
+
+    @tf.function
+    def one(x):
+        for _ in range(2):
+            x = tfio.audio.time_mask(tfio.audio.freq_mask(x, param=settings.mask_bands), param=frames)
+        return x
+
+    tf.random.set_seed(1)
+    theirs = tf.map_fn(one, flat).numpy() == 0
+    for axis in (1, 2):
+        width, other = (holes.all(axis=axis).sum(axis=1) for holes in (ours, theirs))
+        assert width.mean() == pytest.approx(other.mean(), abs=0.6)
+        assert width.std() == pytest.approx(other.std(), rel=0.15)
+        where, elsewhere = (holes.all(axis=axis).mean(axis=0) for holes in (ours, theirs))
+        np.testing.assert_allclose(where, elsewhere, atol=0.06)

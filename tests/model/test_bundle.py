@@ -18,7 +18,7 @@ LABELS = tiny_shards.GENRES
 
 @pytest.fixture(scope="module")
 def network():
-    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4), hidden=8)
+    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4))
 
 
 @pytest.fixture
@@ -51,13 +51,16 @@ def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
 
 
 def test_configuration_is_read_without_tensorflow(saved):
-    code = f"import sys, model.bundle as b; b.load_config({str(saved.path)!r}); print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    code = (
+        f"import sys, model.bundle as b; b.load_config({str(saved.path)!r}); "
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
 
 
 def test_weights_of_another_bundle_are_refused(saved, network, tmp_path):
-    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4), hidden=8)
+    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4))
     other.save(saved.path / bundle.MODEL)
     with pytest.raises(BundleError, match="not written together"):
         bundle.load_model(saved)

@@ -15,7 +15,7 @@ def levels(front_end, seed=0):
 @pytest.mark.parametrize("hop_length", [1024, 2048])
 def test_gain_makes_no_difference(hop_length):
     front_end = FrontEnd(hop_length=hop_length)
-    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4), hidden=8)
+    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4))
     chunks = levels(front_end)
     softer = chunks - np.uint8(40)  # 20 dB
     np.testing.assert_allclose(network(chunks), network(softer), atol=1e-4)

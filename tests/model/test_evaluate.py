@@ -1,0 +1,152 @@
+"""Figures computed by hand must come out the same, and the report must carry them."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny_shards
+from click.testing import CliRunner
+
+from features.errors import UsageError
+from model import bundle, evaluate
+from model.evaluate import Heard
+from model.network import build_cnn
+from pipelines.commands.evaluate import command
+
+LABELS = ("a", "b", "c")
+
+
+def heard(answer, claimed, *, group="x", confidence=0.9, track_id="t", fold=0, chunks=4):
+    """A track of whose chunks each gives `answer` that confidence."""
+    p = np.full(3, (1 - confidence) / 2)
+    p[answer] = confidence
+    claims = claimed if isinstance(claimed, tuple) else (claimed,)
+    return Heard(track_id, group, claims, np.tile(np.log(p), (chunks, 1)).astype(np.float32), fold)
+
+
+def test_accuracy_precision_recall_and_confusion():
+    tracks = [heard(0, 0), heard(0, 0), heard(1, 0), heard(1, 1), heard(2, 2), heard(0, 2)]
+    figures = evaluate.measure(tracks, LABELS, temperature=1.0)
+    assert figures["track_accuracy"]["value"] == pytest.approx(4 / 6)
+    assert figures["confusion"] == [[2, 1, 0], [0, 1, 0], [1, 0, 1]]
+    assert figures["per_genre"]["a"] == pytest.approx({"tracks": 3, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3})
+    assert figures["per_genre"]["b"]["recall"] == 1.0
+    assert figures["top3_accuracy"] == 1.0
+
+
+def test_a_track_may_be_right_when_most_of_its_chunks_are_not():
+    logits = np.log(np.array([[0.4, 0.6, 1e-6], [0.4, 0.6, 1e-6], [0.98, 0.01, 0.01]], np.float32))
+    figures = evaluate.measure([Heard("t", "x", (0,), logits)], LABELS, temperature=1.0)
+    assert figures["track_accuracy"]["value"] == 1.0
+    assert figures["chunk_accuracy"]["value"] == pytest.approx(1 / 3)
+
+
+def test_interval_is_wider_when_the_same_tracks_are_of_fewer_artists():
+    def interval(artists):
+        tracks = [
+            heard(i % 2 if i % artists < artists // 2 else 0, 0, group=f"artist {i % artists}") for i in range(80)
+        ]
+        accuracy = evaluate.measure(tracks, LABELS, temperature=1.0)["track_accuracy"]
+        assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+        return accuracy["high"] - accuracy["low"]
+
+    assert interval(4) > interval(80)
+
+
+def test_calibration_error_is_the_gap_between_said_and_true():
+    confidence, right = np.array([0.95] * 10 + [0.55] * 10), np.array([True] * 9 + [False] + [True] * 3 + [False] * 7)
+    found = evaluate.calibration(confidence, right)
+    assert found["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.25)
+    assert [point["tracks"] for point in found["curve"]] == [10, 10]
+
+
+def test_temperature_makes_confidence_true():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 2000)
+    logits = [np.log([[0.8 if k == t else 0.1 for k in range(3)]]) for t in truth]
+    flipped = random.random(2000) < 0.4  # right in 60 % of the cases, but 80 % sure
+    truth = np.where(flipped, (truth + 1 + random.integers(0, 2, 2000)) % 3, truth)
+    temperature = evaluate.fit_temperature(logits, truth)
+    said = evaluate.softmax(logits[0], temperature).max()
+    assert temperature > 1
+    assert said == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_track_of_several_claims_counts_apart():
+    figures = evaluate.measure([heard(0, 0), heard(1, (1, 2)), heard(0, (1, 2))], LABELS, temperature=1.0)
+    assert figures["tracks"] == 1
+    assert figures["several_claimed"] == {"tracks": 2, "answer_among_them": 0.5}
+
+
+def test_folds_give_a_mean_and_a_spread():
+    tracks = [heard(0, 0, fold=0), heard(0, 0, fold=0), heard(0, 0, fold=1), heard(1, 0, fold=1)]
+    folds = evaluate.measure(tracks, LABELS, temperature=1.0)["folds"]
+    assert folds["track_accuracy"] == [1.0, 0.5]
+    assert folds["mean"] == 0.75
+    assert folds["spread"] == pytest.approx(math.sqrt(0.125))
+
+
+def test_known_artists_are_told_from_new_ones():
+    tracks = [heard(0, 0, group="The Known"), heard(1, 0, group="New")]
+    figures = evaluate.measure(tracks, LABELS, temperature=1.0, trained_groups=frozenset({"known"}))
+    assert figures["unseen_artists"] == {"tracks": 1, "track_accuracy": 0.0}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return tiny_shards.write(tmp_path_factory.mktemp("shards"), train=6, valid=4)
+
+
+def save(path, shards, *, fold=None, seed=0):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    network = build_cnn(shards.front_end, shards.labels, widths=(4, 4, 4, 4))
+    recipe = {"splits": ["train"], "fold": fold}
+    return bundle.save(
+        path,
+        network,
+        model_id="tiny",
+        labels=shards.labels,
+        front_end=shards.front_end,
+        provenance={"recipe": recipe, "tracks": {"train": dataclasses.asdict(shards.splits["train"])}},
+    )
+
+
+def test_each_fold_is_asked_about_what_it_held_out(shards, tmp_path):
+    folds = [save(tmp_path / str(k), shards, fold=[k, 3], seed=k) for k in range(3)]
+    tracks = evaluate.listen(folds, shards, None)
+    assert sorted(track.track_id for track in tracks) == [f"train/{i:03d}.wav" for i in range(18)]
+    assert len({track.fold for track in tracks}) > 1
+
+
+def test_a_bundle_that_held_nothing_out_needs_a_split(shards, tmp_path):
+    with pytest.raises(UsageError, match="name a --split"):
+        evaluate.listen([save(tmp_path, shards)], shards, None)
+
+
+def test_other_front_ends_are_refused(shards, tmp_path):
+    other = dataclasses.replace(shards, front_end=dataclasses.replace(shards.front_end, hop_length=1024))
+    with pytest.raises(UsageError, match="hop_length 1024 != 4096"):
+        evaluate.listen([save(tmp_path, shards)], other, "valid")
+
+
+def test_the_command_writes_a_report_and_the_card_of_the_bundle(shards, tmp_path):
+    saved = save(tmp_path / "b", shards)
+    out = tmp_path / "out"
+    arguments = [str(saved.path), str(shards.path), "--split", "valid", "--output", str(out), "--fit-temperature"]
+    result = CliRunner().invoke(command, [*arguments, "--card", str(saved.path)], catch_exceptions=False)
+    assert result.exit_code == 0
+    figures = json.loads((out / "metrics.json").read_text())
+    assert figures["tracks"] == 12
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    updated = bundle.load_config(saved.path)
+    assert updated.temperature == figures["temperature"]
+    assert updated.fingerprint != saved.fingerprint
+    bundle.load_model(updated)  # still fits its fingerprint
+    card = (saved.path / bundle.CARD).read_text()
+    assert f"{figures['track_accuracy']['value']:.3f}" in card
+    assert updated.fingerprint in card
+    assert str(tmp_path) not in card
