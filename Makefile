@@ -17,10 +17,12 @@ help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(READY): setup.py constraints.txt
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "genrebeam needs Python 3.10 to 3.13, this is %d.%d; set PYTHON=python3.12 or so" % v[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "genrebeam needs Python 3.10 to 3.13, this is %d.%d; set PYTHON=python3.12 or so" % v[:2])'
+	@echo 'Setting up $(VENV) (once; a minute or two, 3.5 GB) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@# setuptools warns of editable installs whose packages lie at the top, where our user wants them
+	@PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
 	@touch $@
 
 setup: $(READY)  ## Make the environment in .venv (a minute or two)

@@ -17,8 +17,9 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class IsolatedExtractor:
         limits: likewise; `stall_s` and `memory_bytes` are enforced here.
         function: the generator that does the work, as "module:name" with the signature of
             `features.extract.stream_log_mel`; tests put misbehaving ones here.
+        tag_reader: what reads the genres in a file's own tags, as "module:name" of a function from path to
+            strings: a parser to be trusted as little as a decoder.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class IsolatedExtractor:
         limits: ExtractLimits | None = None,
         *,
         function: str = "features.extract:stream_log_mel",
+        tag_reader: str | None = None,
     ) -> None:
         self._front_end = front_end
         self._limits = limits or ExtractLimits()
         self._function = function
+        self._tag_reader = tag_reader
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -66,6 +71,7 @@ class IsolatedExtractor:
             "front_end": self._front_end.to_dict(),
             "limits": dataclasses.asdict(self._limits),
             "function": self._function,
+            "tag_reader": self._tag_reader,
         }
         # One thread of linear algebra: there is one child per worker, and one worker per core.
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -78,8 +84,8 @@ class IsolatedExtractor:
             env={**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])},
         )
 
-    def extract(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], AudioInfo]:
-        """A file's log-Mel, uint8 [frames, mel_bands], and what it was decoded from.
+    def extract(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], AudioInfo, tuple[str, ...]]:
+        """A file's log-Mel, uint8 [frames, mel_bands], what it was decoded from, and the genres in its tags.
 
         Raises:
             TrackError: what `features.extract.extract` raises, and DecoderCrashed, DecoderHung or
@@ -99,7 +105,8 @@ class IsolatedExtractor:
                     levels += payload
                 elif kind == _INFO:
                     log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
-                    return log_mel, AudioInfo(**json.loads(payload))
+                    audio, genres = json.loads(payload)
+                    return log_mel, AudioInfo(**audio), tuple(genres)
                 else:
                     name, message = json.loads(payload)
                     raise getattr(errors, name, errors.DecodeFailed)(message)
@@ -159,12 +166,28 @@ def _send(replies: IO[bytes], kind: bytes, payload: bytes) -> None:
     replies.write(payload)
 
 
+def _named(function: str) -> Callable[..., Any]:
+    module, name = function.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _genres(read_genres: Callable[[str], Iterable[str]], path: str) -> list[str]:
+    """Genres, or none where the tags cannot be read: the music was heard all the same."""
+    try:
+        return list(read_genres(path))
+    except MemoryError:
+        raise
+    except Exception:
+        return []
+
+
 def main() -> None:
     """The child: answer paths on standard input with levels on standard output until the input ends."""
     setup = json.loads(sys.argv[1])
     front_end, limits = FrontEnd.from_dict(setup["front_end"]), ExtractLimits(**setup["limits"])
-    module, name = setup["function"].split(":")
-    stream_log_mel = getattr(importlib.import_module(module), name)
+    stream_log_mel = _named(setup["function"])
+    read_genres = _named(setup["tag_reader"]) if setup["tag_reader"] else lambda path: ()
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Whatever a C library prints must not end up between the messages.
@@ -177,7 +200,8 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_REAL, limits.stall_s)
             for item in stream_log_mel(json.loads(line), front_end, limits):
                 if isinstance(item, AudioInfo):
-                    _send(replies, _INFO, json.dumps(dataclasses.asdict(item)).encode())
+                    genres = _genres(read_genres, json.loads(line))
+                    _send(replies, _INFO, json.dumps([dataclasses.asdict(item), genres]).encode())
                 elif item.size:
                     _send(replies, _LEVELS, item.tobytes())
                 signal.setitimer(signal.ITIMER_REAL, limits.stall_s)

@@ -10,14 +10,13 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime as dt
-import hashlib
 import itertools
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import pyarrow as pa
@@ -51,7 +50,9 @@ from pipelines.tags.writer import (
 )
 
 BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
+Result = TypeVar("Result")
 HARD_LINKS = ("skip", "break")
+_LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
 RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "top", "model_id", "model_fingerprint", "processed_at",
 ]  # fmt: skip
@@ -148,66 +149,85 @@ class Task:
     dry_run: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A change that waits to be made, with the journal's row about it."""
+
+    wanted: Wanted
+    entry: Entry
+    change: Change
+
+    @property
+    def done(self) -> Done:
+        return Done(self.wanted.track, Outcome.WRITE, self.entry.before.genres, self.entry.after.genres)
+
+
 def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
     """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file."""
     done: list[Done] = []
-    planned: dict[str, tuple[Wanted, Entry, Change]] = {}
+    planned: dict[str, Planned] = {}
     for wanted in batch:
-        settled = _attempt(wanted, lambda wanted=wanted: _plan(wanted, task, planned))  # type: ignore[misc]
-        if settled:
-            done.append(settled)
+        result = _guarded(wanted.track, plan, wanted, task)
+        if isinstance(result, Done):
+            done.append(result)
+        elif result.change.path in planned:  # two links to one file
+            done.append(Done(wanted.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
+        else:
+            planned[result.change.path] = result
     if task.dry_run:
-        return done + [Done(w.track, Outcome.WRITE, e.before.genres, e.after.genres) for w, e, _ in planned.values()]
+        return done + [one.done for one in planned.values()]
     if planned:
-        journal.append(task.output_dir, [entry for _, entry, _ in planned.values()])
-    for wanted, entry, change in planned.values():
-        failed = _attempt(wanted, lambda change=change: write(change))  # type: ignore[misc]
-        done.append(failed or Done(wanted.track, Outcome.WRITE, entry.before.genres, entry.after.genres))
-    for folder in {os.path.dirname(path) for path in planned}:
+        journal.append(task.output_dir, [one.entry for one in planned.values()])
+    for one in planned.values():
+        failed = _guarded(one.wanted.track, write, one.change)
+        done.append(failed or one.done)
+    for folder in {Path(path).parent for path in planned}:
         sync_folder(folder)
     return done
 
 
-def _attempt(wanted: Wanted, act: Callable[[], Done | None]) -> Done | None:
+def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | Done:
+    """What `act` returns, or the failure of this one file."""
     try:
-        return act()
+        return act(*arguments)
     except TrackError as error:
-        return Done(wanted.track, Outcome.FAILED, error=type(error).__name__, message=str(error))
+        name, message = type(error).__name__, str(error)
     except OSError as error:
-        message = f"{wanted.track.uri}: {error.strerror or error}; left as it is"
-        return Done(wanted.track, Outcome.FAILED, error=WriteFailed.__name__, message=message)
+        name, message = WriteFailed.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
     except Exception as error:  # a fault of ours in one strange file must not cost the others
-        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        message = f"{wanted.track.uri}: {what}; left as it is, please report this"
-        return Done(wanted.track, Outcome.FAILED, error=type(error).__name__, message=message)
+        name, what = type(error).__name__, " ".join(str(error).split())[:200]
+        message = f"{track.uri}: {name}: {what}; left as it is, please report this"
+    return Done(track, Outcome.FAILED, error=name, message=message)
 
 
-def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Change]]) -> Done | None:
-    """Add the change of one file to `planned`, or say why there is none."""
+def plan(wanted: Wanted, task: Task) -> Planned | Done:
+    """What to change in one file, or why nothing. Reads the file and touches nothing.
+
+    Raises:
+        TrackError: the file cannot be changed, and why.
+        OSError: it cannot be read.
+    """
     local = local_path(wanted.track.uri)
     if local is None:
         raise NotTaggable(f"{wanted.track.uri}: only files on mounted file systems can be tagged")
     path = os.path.realpath(local)
-    if path in planned:
-        return Done(wanted.track, Outcome.SAME)  # two links to one file
     with Path(path).open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         current = read_tags(file)
-        plan = _plan_apply if wanted.heard else _plan_undo
-        settled, values, make, mtime_ns = plan(wanted, task, current, status)
-        if settled is not Outcome.WRITE:
-            return Done(wanted.track, settled, current.genres, current.genres)
+        goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, status)
+        if goal.outcome is not Outcome.WRITE:
+            return Done(wanted.track, goal.outcome, current.genres, current.genres)
         check_writable(path, status, break_hard_links=task.options.hard_links == "break")
         container = parse(file)
-        tags = make(container)
+        tags = goal.tags(container)
         change = Change(
             path=path,
             identity=Identity.of(status),
             tags=tuple(tags),
-            values=values,
+            values=goal.values,
             splices=tuple(container.splices(tags)),
-            temporary=_temporary(task.run_id, path),
-            mtime_ns=mtime_ns,
+            temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
+            mtime_ns=goal.mtime_ns,
         )
     entry = Entry(
         uri=wanted.track.uri,
@@ -216,46 +236,44 @@ def _plan(wanted: Wanted, task: Task, planned: dict[str, tuple[Wanted, Entry, Ch
         at=dt.datetime.now(dt.timezone.utc),
         action=journal.APPLY if wanted.heard else journal.UNDO,
         before=current,
-        after=values,
+        after=goal.values,
         tags_before=keep(container),
         size_before=status.st_size,
         mtime_ns_before=status.st_mtime_ns,
         size_after=change.size_after,
-        mtime_ns_after=mtime_ns,
+        mtime_ns_after=goal.mtime_ns,
         temporary=change.temporary,
     )
-    planned[path] = (wanted, entry, change)
-    return None
+    return Planned(wanted, entry, change)
 
 
-def _temporary(run_id: str, path: str) -> str:
-    """A name for the copy beside a file: no other run takes it, and `tag` passes over names that begin like it."""
-    digest = hashlib.sha256(os.fsencode(f"{run_id}/{path}")).hexdigest()
-    return f".genrebeam-{digest[:20]}.tmp"
+class _Goal(NamedTuple):
+    """What shall become of a file: unless `outcome` is WRITE, nothing.
+
+    `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear.
+    """
+
+    outcome: Outcome
+    values: TagValues
+    tags: Callable[[Container], list[Tag]] = lambda container: list(container.tags)
+    mtime_ns: int = 0
 
 
-_Plan = tuple[Outcome, TagValues, Callable[[Container], list[Tag]], int]
-
-
-def _plan_apply(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Plan:
+def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Goal:
     assert wanted.heard
     decision = decide(current, wanted.heard, task.options.tags)
-    is_known = (status.st_size, status.st_mtime_ns // 1000) in wanted.versions
-    if decision.outcome is Outcome.WRITE and not is_known:
+    values = decision.values
+    if values is None:
+        return _Goal(decision.outcome, current)
+    if (status.st_size, status.st_mtime_ns // 1000) not in wanted.versions:
         raise ChangedSinceAnalysis(
             f"{wanted.track.uri}: it changed after it was analysed; run `genrebeam tag` again to have it heard anew"
         )
-    values = decision.values or current
     mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else status.st_mtime_ns
-    return (
-        decision.outcome,
-        values,
-        lambda container: with_genre(container, values.genres, values.provenance),
-        mtime_ns,
-    )
+    return _Goal(decision.outcome, values, lambda file: with_genre(file, values.genres, values.provenance), mtime_ns)
 
 
-def _plan_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Plan:
+def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Goal:
     first = latest = None
     values = current
     for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
@@ -263,18 +281,14 @@ def _plan_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_r
             first, latest, values = entry, latest or entry, entry.before
     if first is None or latest is None:
         if any(entry.before.genres == current.genres for entry in wanted.entries):
-            return Outcome.NOTHING, current, lambda container: list(container.tags), 0
+            return _Goal(Outcome.NOTHING, current)
         raise EditedSince(
             f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
             f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
         )
     untouched = (status.st_size, status.st_mtime_ns) == (latest.size_after, latest.mtime_ns_after)
-    return (
-        Outcome.WRITE,
-        first.before,
-        lambda container: with_kept(container, first.tags_before, first.before),
-        first.mtime_ns_before if untouched else status.st_mtime_ns,
-    )
+    mtime_ns = first.mtime_ns_before if untouched else status.st_mtime_ns
+    return _Goal(Outcome.WRITE, first.before, lambda file: with_kept(file, first.tags_before, first.before), mtime_ns)
 
 
 @dataclasses.dataclass
@@ -459,6 +473,8 @@ def apply_results(output_dir: Path, options: ApplyOptions, *, console: Console) 
     """
     check_consent(options, console)
     task = new_task(output_dir, options)
+    if options.tags.policy == "none":
+        return ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     with output_folder(output_dir):
         return _ask_and_work(batches_of_results, task, console, "Write genres into")
 
@@ -499,7 +515,8 @@ def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str)
     hidden = task.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
-        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count))
+        shown = _LISTED if task.options.dry_run else _ASKED_ABOUT
+        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
 
 
 _MEANINGS = {

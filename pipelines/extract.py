@@ -24,9 +24,9 @@ from features.schema import Rejection, Track, TrackFeatures
 from pipelines.ledger import Ledger
 from pipelines.library import local_path
 from pipelines.progress import report
-from pipelines.tags.read import read_genres
 
 REJECTED = "rejected"
+_TAG_READER = "pipelines.tags.read:read_genres"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ExtractFeatures(beam.DoFn):
         self._audio_s = Metrics.counter("extract", "audio_s")
 
     def setup(self) -> None:
-        self._extractor = IsolatedExtractor(self._config.front_end, self._config.limits)
+        self._extractor = IsolatedExtractor(self._config.front_end, self._config.limits, tag_reader=_TAG_READER)
         self._extractor.start()  # its imports run while TensorFlow loads
 
     def teardown(self) -> None:
@@ -60,10 +60,9 @@ class ExtractFeatures(beam.DoFn):
         assert self._extractor is not None
         try:
             with local_copy(track.uri) as path:
-                log_mel, audio = self._extractor.extract(path)
-                if not audible(log_mel, self._config.front_end):
-                    raise Silent("nothing loud enough to hear in it")
-                genres = read_genres(path)
+                log_mel, audio, genres = self._extractor.extract(path)
+            if not audible(log_mel, self._config.front_end):
+                raise Silent("nothing loud enough to hear in it")
         except TrackError as error:
             self._rejected.inc()
             report(self._config.progress_path, rejected=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -115,12 +115,14 @@ class Entry:
 
 
 def append(output_dir: Path, entries: Sequence[Entry]) -> None:
-    """Add a file with these rows; when this returns they are on the disk."""
-    digest = hashlib.sha256("\0".join(f"{e.action}\0{e.uri}" for e in entries).encode()).hexdigest()[:16]
+    """Add a file with these rows; when this returns they are on the disk.
+
+    A batch that a runner works off twice has its rows twice, with two names for the copies, and they mean the same.
+    """
     folder = output_dir / JOURNAL_DIR
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([entry.to_row() for entry in entries], JOURNAL)
-    write_durably(table, folder / f"{entries[0].run_id}-{digest}.parquet")
+    write_durably(table, folder / f"{entries[0].run_id}-{secrets.token_hex(8)}.parquet")
 
 
 def write_durably(table: pa.Table, path: Path) -> None:

@@ -16,7 +16,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -44,9 +43,8 @@ class _AudioSpeed(ProgressColumn):
     """Hours of audio per second of work."""
 
     def render(self, task: Task) -> Text:
-        hours = task.fields["audio_s"] / 3600
-        speed = hours / task.elapsed if task.elapsed else 0.0
-        return Text(f"{hours:,.1f} h audio ({speed:.2f} h/s)", style="progress.data.speed")
+        speed = task.fields["audio_s"] / 3600 / task.elapsed if task.elapsed else 0.0
+        return Text(f"{speed:.2f} h/s", style="progress.data.speed")
 
 
 class Watcher:
@@ -63,9 +61,8 @@ class Watcher:
             MofNCompleteColumn(),
             _AudioSpeed(),
             TextColumn("{task.fields[rejected]} rejected"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=quiet or not console.is_terminal,
             transient=True,

@@ -134,7 +134,9 @@ def tag(options: TagOptions, console: Console) -> Report:
     """
     started = dt.datetime.now(dt.timezone.utc)
     bundle = load_config(options.model)
-    with output_folder(options.output):
+    with contextlib.ExitStack() as locks:
+        for folder in filter(None, [options.output, options.features_output]):
+            locks.enter_context(output_folder(folder))
         ledger = Ledger.read(options.output)
         run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         report = Report(run_id, started.isoformat(timespec="seconds"))
@@ -177,15 +179,12 @@ def _pending_tracks(options: TagOptions, bundle: Bundle, ledger: Ledger, report:
 
     pending = [track for track in found.tracks if not settled(track)]
     fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
-    report.done_before = len(found.tracks) - len(pending)
-    report.not_audio = sum(r.error == _NOT_AUDIO for r in found.rejections)
-    known_rejects = len(found.rejections) - len(fresh)
-    report.done_before += known_rejects - sum(
-        r.error == _NOT_AUDIO and ledger.is_rejected(r.track) for r in found.rejections
-    )
-    unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
-    report.rejected += len(unreadable)
-    report.errors = dict(collections.Counter(rejection.error for rejection in unreadable))
+    unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
+    fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
+    report.not_audio = len(found.rejections) - len(unreadable)
+    report.rejected = len(fresh_unreadable)
+    report.errors = dict(collections.Counter(rejection.error for rejection in fresh_unreadable))
+    report.done_before = len(found.tracks) - len(pending) + len(unreadable) - len(fresh_unreadable)
     if fresh:
         write_rejects_file(options.output, f"{report.run_id}-found", fresh, report.run_id)
     return pending
@@ -229,30 +228,26 @@ def _run_waves(
 ) -> None:
     kinds = [RESULTS_DIR, REJECTS_DIR]
     found_rejects = report.rejected  # turned down before any wave, and not part of the bar's total
-    features_staging = None
-    if options.features_output:
-        features_staging = Staging(options.features_output.parent, report.run_id)
+    features_staging = Staging(options.features_output, report.run_id) if options.features_output else None
 
     def run_wave(wave: Sequence[Any], name: str) -> None:
         folder = staging.open(name, kinds)
         if watcher:
             committed = report.tagged + report.rejected - found_rejects
             watcher.rewind(completed=committed, audio_s=report.audio_s, rejected=report.rejected - found_rejects)
-        features = None
-        if features_staging and options.features_output:
-            features = features_staging.open(name, [options.features_output.name])
+        features = features_staging.open(name, ["."]) if features_staging else None
         run_pipeline(
             wave,
             options,
             bundle,
             prefix=f"{report.run_id}-{name}",
             folder=folder,
-            features=features / options.features_output.name if features and options.features_output else None,
+            features=features,
             run_id=report.run_id,
             progress=progress,
         )
-        if features and features_staging and options.features_output:
-            features_staging.commit(features, [options.features_output.name])
+        if features and features_staging:
+            features_staging.commit(features, ["."])
         report.add(staging.commit(folder, kinds))
         report.waves += 1
         _save(report, options.output, started)

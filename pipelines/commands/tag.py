@@ -11,7 +11,9 @@ from rich.table import Table
 from features.extract import ExtractLimits
 from model.bundle import DEFAULT
 from model.voting import METHODS
+from pipelines import apply as tags
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
+from pipelines.commands.apply import apply_options
 from pipelines.engine import Engine, split_beam_flags, usable_cores
 from pipelines.export import FORMATS, export
 from pipelines.quiet import quiet_libraries
@@ -37,6 +39,7 @@ class TagCommand(click.Command):
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
+@apply_options("none")
 @click.option("--features-output", type=FOLDER, help="Keep the log-Mel features there, as TFRecords.")
 @click.option("--features-input", type=FOLDER, help="Start from kept features instead of audio.")
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
@@ -69,15 +72,19 @@ def command(
     runner: str | None,
     quiet: bool,
     debug: bool,
+    apply: tags.ApplyOptions,
 ) -> int:
     """Hear the genre of every track in LIBRARY: folders, globs, manifests (.txt, .m3u, .csv or .parquet with a
     column uri) or single files.
 
     Results are added to OUTPUT. What is there already and has not changed is not analysed again, so a run
-    that was killed goes on with the same command. No music file is changed.
+    that was killed goes on with the same command. No music file is changed, unless --write-tags says so.
 
     Flags of Beam and of its runners are passed on, for example --runner FlinkRunner --flink_master [local].
     """
+    writes = apply.tags.policy != "none"
+    if writes:
+        tags.check_consent(apply, Console(stderr=True))  # before hours of work, not after
     options = TagOptions(
         libraries=library,
         output=output,
@@ -101,6 +108,10 @@ def command(
     too_many = report.reject_share > max_reject_share
     if not quiet:
         _show(report, output, exported)
+    if writes:
+        written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
+        if not quiet:
+            tags.show(written, Console(highlight=False), planned=apply.dry_run)
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "

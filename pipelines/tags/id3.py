@@ -16,6 +16,7 @@ from pipelines.tags.model import GENRE, Field, Tag
 from pipelines.tags.sniff import id3v2_size
 
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
+_DATA_LENGTH, _UNSYNCHRONISED_FRAME = 0x01, 0x02  # flags of a 2.4 frame
 _FRAME_ID = re.compile(rb"[A-Z][A-Z0-9]{2,3}")
 
 
@@ -132,12 +133,19 @@ def _key(raw: bytes, major: int, syncsafe: bool) -> str:
     """The frame's identifier; for a readable TXXX with its description, which is what names it."""
     head = 6 if major == 2 else 10
     identifier = raw[: 3 if major == 2 else 4].decode("ascii")
-    if identifier not in ("TXXX", "TXX") or (major > 2 and raw[9]) or len(raw) == head:
-        return identifier  # compressed, encrypted or empty: none of ours
-    codec = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}.get(raw[head])
+    if identifier not in ("TXXX", "TXX"):
+        return identifier
+    body, flags = raw[head:], raw[9] if major > 2 else 0
+    if major == 4 and flags & _DATA_LENGTH:
+        body = body[4:]
+    if major == 4 and flags & _UNSYNCHRONISED_FRAME:
+        body = body.replace(b"\xff\x00", b"\xff")
+    if not body or flags & ~(_DATA_LENGTH | _UNSYNCHRONISED_FRAME if major == 4 else 0):
+        return identifier  # empty, compressed or encrypted: none of ours
+    codec = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}.get(body[0])
     if codec is None:
         return identifier
-    text = raw[head + 1 :]
+    text = body[1:]
     if codec.startswith("utf-16"):
         end = next((i for i in range(0, len(text) - 1, 2) if text[i : i + 2] == b"\0\0"), len(text) // 2 * 2)
     else:

@@ -1,4 +1,4 @@
-"""ID3v2 in a chunk: WAV (RIFF, RF64) and AIFF. All other chunks, LIST INFO among them, are payload."""
+"""ID3v2 in a chunk: WAV and AIFF. All other chunks, LIST INFO among them, are payload."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipelines.tags.model import Container, Source, Splice, Tag
 from pipelines.tags.sniff import id3v2_size
 
 _HEADER = 8
+_SIZE_FIELD = (4, 8)  # of the outermost chunk
 
 
 class Iff(Container):
@@ -18,22 +19,14 @@ class Iff(Container):
     def __init__(self, source: Source, *, little: bool) -> None:
         self._order = "little" if little else "big"
         self._name = b"id3 " if little else b"ID3 "
-        self._rf64 = source.peek(0, 4) == b"RF64"
-        # Where the size of the whole stands: in the outermost chunk, or in RF64's ds64 chunk (8 bytes).
-        self._size_field = (20, 28) if self._rf64 else (4, 8)
-        if self._rf64 and source.peek(12, 16) != b"ds64":
-            raise source.broken("it is RF64 without a ds64 chunk in front")
-        self._size = self._number(source.read(*self._size_field))
+        self._size = self._number(source.read(*_SIZE_FIELD))
         self._end = _HEADER + self._size
-        if self._end not in (source.size, source.size + 1) and self._end > source.size:
+        if self._end > source.size + 1:  # a last chunk may lack its pad byte
             raise source.broken(f"its header speaks of {self._end} bytes, it has {source.size}")
         self._end = min(self._end, source.size)
-        data_size = self._number(source.read(28, 36)) if self._rf64 else 0
         pads, found, at = [], [], 12
         while at + _HEADER <= self._end:
             name, size = source.read(at, at + 4), self._number(source.read(at + 4, at + 8))
-            if name == b"data" and self._rf64 and size == 0xFFFFFFFF:
-                size = data_size
             stop = at + _HEADER + size
             if stop > self._end:
                 raise source.broken(f"its chunk {name!r} reaches beyond the end")
@@ -61,7 +54,7 @@ class Iff(Container):
         else:
             tag = Id3v2(exists=False)
         self.tags = (tag,)
-        self.holes = tuple(sorted([self._size_field, *pads, self._where]))
+        self.holes = tuple(sorted([_SIZE_FIELD, *pads, self._where]))
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
         (tag,) = tags
@@ -69,20 +62,19 @@ class Iff(Container):
         chunk = b""
         if tag.exists:
             data = tag.render() + self.opaque
-            chunk = self._name + self._bytes(len(data), 4) + data + len(data) % 2 * b"\0"
+            chunk = self._name + self._bytes(len(data)) + data + len(data) % 2 * b"\0"
             if not self.tags[0].exists:
                 chunk = self._missing_pad + chunk
         size = self._size + len(chunk) - (stop - start)
-        width = self._size_field[1] - self._size_field[0]
-        if size >= 1 << 8 * width:
+        if size >= 1 << 32:
             raise BrokenTag("with the tag it would be larger than its size field can hold")
-        return [Splice(*self._size_field, self._bytes(size, width)), Splice(start, stop, chunk)]
+        return [Splice(*_SIZE_FIELD, self._bytes(size)), Splice(start, stop, chunk)]
 
     def _number(self, data: bytes) -> int:
         return int.from_bytes(data, self._order)  # type: ignore[arg-type]
 
-    def _bytes(self, number: int, width: int) -> bytes:
-        return number.to_bytes(width, self._order)  # type: ignore[arg-type]
+    def _bytes(self, number: int) -> bytes:
+        return number.to_bytes(4, self._order)  # type: ignore[arg-type]
 
 
 def _checked(data: bytes) -> bytes:

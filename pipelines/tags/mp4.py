@@ -143,8 +143,11 @@ class Mp4(Container):
     def _moved_offsets(self, stop: int, growth: int) -> list[Splice]:
         """Chunk offsets behind the change move with it."""
         if self._unfollowed and any(atom.start >= stop for atom in self._top):
-            names = ", ".join(sorted({name.decode() for name in self._unfollowed}))
-            raise self._source.broken(f"its tag has no room left, and moving the audio would invalidate {names}")
+            boxes = ", ".join(sorted({name.decode() for name in self._unfollowed}))
+            raise self._source.broken(f"its tag has no room left, and moving the audio would invalidate {boxes}")
+        names = {atom.name for atom in self._top if atom.start >= stop}
+        if b"mdat" in names and not self._offsets and b"moof" not in names:  # a compressed moov, perhaps
+            raise self._source.broken("its tag has no room left, and where its audio is entered cannot be told")
         result = []
         for table, offsets in self._offsets:
             moved = np.where(offsets >= stop, offsets + growth, offsets)

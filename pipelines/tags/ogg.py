@@ -20,12 +20,13 @@ _HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule position
 _CONTINUED, _FIRST = 1, 2
 _NO_PACKET_ENDS = -1
 _FLAC_HEADER = 4
+# By how a stream begins: what its comment packet begins with. In the order in which read.py looks for them.
 _PREFIXES = {
-    b"\x01vorbis": b"\x03vorbis",
     b"OpusHead": b"OpusTags",
     b"Speex   ": b"",
-    b"\x80theora": b"\x81theora",
     b"\x7fFLAC": None,  # a FLAC metadata block header, whose length field has to follow
+    b"\x01vorbis": b"\x03vorbis",
+    b"\x80theora": b"\x81theora",
 }
 
 
@@ -52,14 +53,14 @@ class Ogg(Container):
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        pages = _pages(source)
-        serial, magic = self._find_stream(pages)
+        serial, magic = self._find_stream()
+        pages = (page for page in _pages(source) if page.serial == serial)
+        next(pages)  # the stream's header
         comment_pages: list[_Page] = []
         for page in pages:
-            if page.serial == serial:
-                comment_pages.append(page)
-                if any(value < 255 for value in page.lacing):
-                    break
+            comment_pages.append(page)
+            if any(value < 255 for value in page.lacing):
+                break
         else:
             raise source.broken("its comment packet has no end")
         self._pages = comment_pages
@@ -80,9 +81,8 @@ class Ogg(Container):
         except BrokenTag as error:
             raise source.broken(str(error)) from None
         self._is_flac = magic == b"\x7fFLAC"
-        self._later = [page for page in pages if page.serial == serial] if source.size > comment_pages[-1].stop else []
-        first_of_next = next((i for i, page in enumerate(self._later) if page.flags & _FIRST), len(self._later))
-        self._later = self._later[:first_of_next]  # a chained stream that took the same serial counts by itself
+        # A chained stream that took the same serial number counts its pages by itself.
+        self._later = list(itertools.takewhile(lambda page: not page.flags & _FIRST, pages))
         self.holes = tuple(
             [(page.start, page.stop) for page in comment_pages]
             + [(page.start + 18, page.start + 26) for page in self._later]
@@ -114,13 +114,17 @@ class Ogg(Container):
         if [number + shift for number in before] != after:
             raise new._source.broken("its pages are not numbered as they should be")
 
-    def _find_stream(self, pages: Iterator[_Page]) -> tuple[int, bytes]:
-        for page in pages:
-            if not page.flags & _FIRST:
-                break
+    def _find_stream(self) -> tuple[int, bytes]:
+        """Serial number and magic of the stream that speaks for the file: sound before pictures."""
+        streams: dict[bytes, int] = {}
+        for page in itertools.takewhile(lambda page: page.flags & _FIRST, _pages(self._source)):
             head = self._source.read(page.body, min(page.stop, page.body + 16))
-            if magic := next((magic for magic in _PREFIXES if head.startswith(magic)), None):
-                return page.serial, magic
+            for magic in _PREFIXES:
+                if head.startswith(magic):
+                    streams.setdefault(magic, page.serial)
+        for magic in _PREFIXES:
+            if magic in streams:
+                return streams[magic], magic
         raise self._source.broken("it has no stream whose comments are known here")
 
     def _lay_out(self, packet: bytes) -> list[bytes]:

@@ -66,7 +66,7 @@ def _by_magic(head: bytes) -> Kind | None:
         return Kind.OGG if any(codec in head for codec in _OGG_CODECS) else None
     if head[4:8] == b"ftyp":
         return Kind.MP4
-    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":  # not RF64, which mutagen cannot read
         return Kind.WAV
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return Kind.AIFF
@@ -82,17 +82,39 @@ def _by_magic(head: bytes) -> Kind | None:
 
 
 def _looks_like_mpeg(head: bytes) -> bool:
-    """Whether two frame headers in a row stand near the start (a single sync word stands in any noise)."""
+    """Whether the file is a bare stream of MPEG audio or ADTS frames.
+
+    It begins with a frame, or with the rest of one that was cut, and from there one frame follows the other to the end
+    of what is seen. Containers that hold MPEG audio (Matroska, AVI, CAF, transport streams) must not be taken for it:
+    an ID3v2 tag in front would spoil them.
+    """
+    if head.startswith(_OTHER_CONTAINERS) or (head[:1] == b"G" and head[188:189] == b"G"):
+        return False
     start = head.find(b"\xff")
-    while 0 <= start < len(head) - 4:
-        length = _mpeg_frame_bytes(head[start : start + 4])
-        following = head[start + length : start + length + 4] if length else b""
-        if length and (len(following) < 4 or _mpeg_frame_bytes(following)):
+    while 0 <= start <= _LONGEST_FRAME:
+        at, frames, kind = start, 0, head[start + 1 : start + 2]
+        while at + 6 <= len(head) and head[at + 1 : at + 2] == kind and (length := _frame_bytes(head[at : at + 6])):
+            at, frames = at + length, frames + 1
+        ended = at + 6 > len(head) or head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"), at)
+        if ended and frames and (frames > 1 or start == 0):
             return True
         start = head.find(b"\xff", start + 1)
     return False
 
 
+_LONGEST_FRAME = 2881  # bytes; 384 kbit/s at 32 kHz in layer 2 is 1728, ADTS can be longer and never is
+_OTHER_CONTAINERS = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"RIFF",
+    b"riff",
+    b"caff",
+    b"FLV",
+    b"\0\0\1\xba",  # MPEG program stream
+    b".RMF",
+    b".snd",
+    b"FORM",
+    b"OggS",
+)
 _KBIT_V1 = {
     1: (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     2: (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -105,13 +127,14 @@ _KBIT_V2 = {
 }
 
 
-def _mpeg_frame_bytes(header: bytes) -> int:
-    """Length of the MPEG audio or ADTS frame that starts with these four bytes; 0 where none does."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+def _frame_bytes(header: bytes) -> int:
+    """Length of the MPEG audio or ADTS frame that starts with these six bytes; 0 where none does."""
+    if header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return 0
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
-    if layer == 4:  # ADTS: its length spreads over bytes 3 to 5; the sync of 12 bits must do
-        return 7 if header[1] & 0xF0 == 0xF0 and header[2] >> 2 & 15 < 13 else 0
+    if layer == 4:
+        length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+        return length if header[1] & 0xF0 == 0xF0 and header[2] >> 2 & 15 < 13 and length >= 7 else 0
     rate_index, kbit_index = header[2] >> 2 & 3, header[2] >> 4
     if version == 1 or rate_index == 3 or kbit_index in (0, 15):
         return 0

@@ -72,7 +72,7 @@ class Change:
         identity: the file's when it was worked out.
         tags: as they shall be. values: what reading them shall give.
         splices: how to get there.
-        temporary: name of the copy, in the same folder.
+        temporary: name of the copy, in the same folder; nobody else may use it, so it is made up anew each time.
         mtime_ns: the new file's modification time.
     """
 
@@ -119,8 +119,9 @@ def write(change: Change) -> None:
         with path.open("rb", buffering=0) as original, _no_writers(original.fileno(), change.path):
             status = os.fstat(original.fileno())
             _check_identity(change, status)
+            new = _create(copy)
             try:
-                with _created(copy) as new:
+                with new:
                     _copy(original.fileno(), new.fileno(), change.splices, status.st_size)
                     _keep_attributes(original.fileno(), new.fileno(), status, change.mtime_ns)
                     os.fsync(new.fileno())
@@ -140,7 +141,7 @@ def write(change: Change) -> None:
         raise WriteFailed(f"{change.path}: {error.strerror or error}; left as it is, run again when mended") from error
 
 
-def sync_folder(folder: str) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renames in a folder durable. File systems that cannot are left to their own ways."""
     with contextlib.suppress(OSError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -176,7 +177,7 @@ def _no_writers(fd: int, path: str) -> Iterator[None]:
         yield
 
 
-def _created(path: Path) -> BinaryIO:
+def _create(path: Path) -> BinaryIO:
     fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     return os.fdopen(fd, "wb", buffering=0)
 

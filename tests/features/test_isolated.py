@@ -34,13 +34,13 @@ def test_a_bad_track_costs_itself_only(extractor, tmp_path, name, error, says):
     good = synth.write(tmp_path / "good.wav", synth.music(3.0, seed=1))
     with pytest.raises(error, match=says):
         extractor.extract(tmp_path / name)
-    levels, info = extractor.extract(good)
+    levels, info, _ = extractor.extract(good)
     assert info.duration_s == pytest.approx(3.0)
     assert len(levels) == 5 + 65
 
 
 def test_what_libraries_print_does_not_end_up_in_the_levels(extractor, tmp_path):
-    levels, _ = extractor.extract(synth.write(tmp_path / "chatty.wav", synth.music(3.0, seed=1)))
+    levels, *_ = extractor.extract(synth.write(tmp_path / "chatty.wav", synth.music(3.0, seed=1)))
     assert len(levels) == 5 + 65
 
 
@@ -48,10 +48,19 @@ def test_the_child_hears_what_the_function_hears_itself(tmp_path):
     extractor = IsolatedExtractor(FRONT_END)
     for suffix in ("wav", "m4a"):
         path = synth.write(tmp_path / f"x.{suffix}", synth.music(5.0, seed=4, channels=2))
-        levels, info = extractor.extract(path)
+        levels, info, genres = extractor.extract(path)
         expected, expected_info = extract(path, FRONT_END)
         np.testing.assert_array_equal(levels, expected)
         assert info == expected_info
+        assert genres == ()
     with pytest.raises(errors.UnreadableFile, match="No such file"):
         extractor.extract(tmp_path / "missing")
+    extractor.close()
+
+
+@pytest.mark.parametrize(("reader", "genres"), [("two_genres", ("Jazz", "Bebop")), ("no_such_tags", ())])
+def test_tags_are_read_in_the_child_and_never_cost_the_track(tmp_path, reader, genres):
+    extractor = IsolatedExtractor(FRONT_END, tag_reader=f"misbehave:{reader}")
+    path = synth.write(tmp_path / "x.wav", synth.music(2.0, seed=4))
+    assert extractor.extract(path)[2] == genres
     extractor.close()

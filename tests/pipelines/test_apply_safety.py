@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,32 @@ def test_a_change_while_the_copy_is_made_is_noticed(song: Path, monkeypatch: pyt
     assert os.listdir(song.parent) == [song.name]
 
 
+def test_a_copy_of_somebody_else_is_not_taken_for_ours(song: Path) -> None:
+    change = change_of(song)
+    other = song.with_name(change.temporary)
+    other.write_bytes(b"in the making")
+    before = song.read_bytes()
+    with pytest.raises(writer.WriteFailed, match="exists"):
+        writer.write(change)
+    assert (song.read_bytes(), other.read_bytes()) == (before, b"in the making")
+
+
+def test_a_batch_worked_off_twice_at_once_changes_every_file_once(music: Path, tmp_path: Path) -> None:
+    """As runners do when they take a slow worker for a dead one."""
+    paths = [tagfiles.make(music, "flac", f"{number}") for number in range(20)]
+    tagfiles.results(tmp_path, {path: [("blues", 0.9)] for path in paths}, root=music)
+    (batch,) = apply.batches_of_results(tmp_path).batches
+    task = apply.new_task(tmp_path, ApplyOptions(yes=True))
+    with ThreadPoolExecutor(3) as pool:
+        attempts = [pool.submit(apply.work_batch, batch, task) for _ in range(3)]
+    errors = {done.error for attempt in attempts for done in attempt.result()}
+    assert errors <= {"", "ChangedMeanwhile"}
+    assert {read_genres(path) for path in paths} == {("Blues",)}
+    assert sorted(os.listdir(music)) == sorted(path.name for path in paths)
+    assert tagfiles.apply_all(tmp_path, undo=True).written == 20
+    assert {read_genres(path) for path in paths} == {()}
+
+
 def test_a_file_open_for_writing_elsewhere_is_left_alone(song: Path, tmp_path: Path) -> None:
     with song.open("rb") as probe:
         try:
@@ -299,17 +327,20 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
-def test_a_folder_of_somebody_else_leaves_everything_as_it_was(tmp_path: Path, song: Path) -> None:
-    song.chmod(0o666)
-    song.parent.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
-    before = song.read_bytes()
-    # Modules of root's Python are out of reach afterwards, so everything is imported by a dry run.
-    become = f"t.tagfiles.apply_all(Path({str(tmp_path)!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
-    assert in_process(tmp_path, become) == "{'failed': 1} {'ReadOnly': 1}"
-    assert song.read_bytes() == before
-    assert os.listdir(song.parent) == [song.name]
+def test_a_folder_of_somebody_else_leaves_everything_as_it_was() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's, which only its owner may enter
+        output, music = Path(folder), Path(folder) / "music"
+        music.mkdir(mode=0o755)
+        song = tagfiles.make(music, "mp3", "song")
+        song.chmod(0o666)
+        tagfiles.results(output, {song: [("blues", 0.9)]}, root=music)
+        output.chmod(0o777)
+        before = song.read_bytes()
+        # Modules of root's Python are out of reach afterwards, so everything is imported by a dry run.
+        become = f"t.tagfiles.apply_all(Path({folder!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
+        assert in_process(output, become) == "{'failed': 1} {'ReadOnly': 1}"
+        assert song.read_bytes() == before
+        assert os.listdir(music) == [song.name]
 
 
 def test_copies_that_a_killed_run_left_are_removed_by_the_next(song: Path, tmp_path: Path) -> None:

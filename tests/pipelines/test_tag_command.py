@@ -213,3 +213,49 @@ def test_too_many_rejects_leave_with_code_3_after_everything_is_committed(tmp_pa
     process = genrebeam("tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "1", code=3)
     assert "more than --max-reject-share 20%" in process.stderr
     assert len(pq.read_table(tmp_path / "out" / "rejects")) == 3
+
+
+def test_a_worker_that_dies_costs_time_and_no_track(library, tmp_path):
+    import psutil
+
+    many = tmp_path / "many"
+    for i in range(40):
+        synth.write(many / f"{i:02d}.wav", synth.music(5.0, seed=i))
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines", "tag", many, "--output", output, "--workers", "2", "--quiet"]
+    process = psutil.Popen([str(c) for c in command], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while True:  # until a worker has started its decoder: it is in the middle of the wave then
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        children = [c for c in process.children(recursive=True) if "features.isolated" in " ".join(c.cmdline())]
+        if children:
+            break
+        time.sleep(0.05)
+    children[0].parent().kill()
+    assert process.wait(timeout=200) == 0
+    assert sorted(results(output)["track_id"]) == [f"{i:02d}.wav" for i in range(40)]
+    assert len(pq.read_table(output / "rejects")) == 0
+
+
+def test_tags_are_written_only_when_asked_and_confirmed_and_come_off_again(library, tmp_path):
+    import shutil
+
+    import mutagen
+
+    mine = tmp_path / "mine"
+    shutil.copytree(library / "Some Artist", mine)
+    before = {p.name: p.read_bytes() for p in mine.iterdir()}
+    arguments = ["tag", mine, "--output", tmp_path / "out", "--write-tags", "fill", "--min-confidence", "0"]
+    refused = genrebeam(*arguments, code=2)
+    assert "add --yes" in refused.stderr
+    assert not (tmp_path / "out" / "results").exists()  # refused before the work, not after
+    genrebeam(*arguments, "--yes", "--quiet")
+    heard = results(tmp_path / "out").set_index("track_id")["genre"]
+    written = {p.name: mutagen.File(p, easy=True).get("genre") for p in mine.iterdir() if p.suffix != ".wav"}
+    assert written["1.flac"] == ["Jazz", "Bebop"]  # fill leaves what is there
+    assert written["2.ogg"][0].lower().replace("-", "") == heard["2.ogg"]
+    again = genrebeam(*arguments, "--yes")
+    assert "done before  6" in again.stdout  # a tag of our own does not make a file another
+    genrebeam("undo", tmp_path / "out", "--yes", "--quiet")
+    assert {p.name: p.read_bytes() for p in mine.iterdir()} == before

@@ -198,6 +198,14 @@ def test_lyrics3_stays_between_audio_and_id3v1(mp3: Path) -> None:
     assert write_and_undo(mp3).endswith(lyrics + tagfiles.id3v1(genre=8))
 
 
+def test_our_frames_are_known_again_in_the_form_of_other_writers(mp3: Path) -> None:
+    """Frame-wise unsynchronised with a data length, as some write 2.4."""
+    body = b"\x03GENREBEAM_MODEL\0old\xc3\xbf"
+    ours = b"TXXX" + bytes([0, 0, 0, len(body) + 4]) + b"\0\x03" + bytes([0, 0, 0, len(body)]) + body
+    mp3.write_bytes(id3v2(4, frame(4, b"TIT2", b"\0T") + ours) + mp3.read_bytes())
+    assert b"old" not in write_and_undo(mp3)
+
+
 def test_frames_that_mutagen_cannot_read_are_kept(mp3: Path) -> None:
     """mutagen drops such frames when it saves; this is why it does not save here."""
     odd = frame(4, b"TYER", b"\x09not an encoding") + frame(4, b"APIC", b"\0") + frame(4, b"TPE2", b"\x01\xff")
@@ -378,7 +386,44 @@ def test_mp4_whose_offsets_lie_is_found_out(tmp_path: Path, monkeypatch: pytest.
     assert path.read_bytes() == before
 
 
+def test_mp4_whose_offsets_cannot_be_found_is_not_moved(tmp_path: Path) -> None:
+    """As in QuickTime files with a compressed moov."""
+    path = tmp_path / "song.m4a"
+    faststart(path)
+    path.write_bytes(path.read_bytes().replace(b"trak", b"cmov"))
+    with path.open("rb") as file:
+        container = parse(file)
+        with pytest.raises(BrokenTag, match="cannot be told"):
+            container.splices(with_genre(container, WRITTEN.genres, PROVENANCE))
+
+
 # The others
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("matroska", "libmp3lame"), ("mpegts", "mp2"), ("mpeg", "mp2"), ("avi", "libmp3lame"), ("flv", "libmp3lame")],
+)
+def test_mpeg_audio_in_another_container_is_not_taken_for_an_mp3(container: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "song"
+    tagfiles._pyav(path, container=container, codec=codec, layout="s16" if codec == "mp2" else "fltp")
+    assert len(tagfiles.samples(path))
+    with path.open("rb") as file:
+        assert sniff(file) is None
+
+
+@pytest.mark.parametrize("dropped", [1, 100, 300])
+def test_a_stream_that_begins_within_a_frame_is_an_mp3(dropped: int, mp3: Path) -> None:
+    mp3.write_bytes(mp3.read_bytes()[dropped:])
+    write_and_undo(mp3)
+
+
+def test_adts_is_tagged_like_an_mp3(tmp_path: Path) -> None:
+    path = tmp_path / "song.aac"
+    tagfiles._pyav(path, container="adts", codec="aac")
+    decoded = tagfiles.samples(path)
+    write_and_undo(path)
+    assert tagfiles.samples(path) == decoded
 
 
 def test_asf_genres_in_the_metadata_library_follow(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""The documents name what there is: commands, options, columns, exit codes, targets."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+from pipelines.sinks import REJECTS, RESULTS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def text(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(name):
+    command = cli.cli.get_command(None, name)
+    assert command.help
+    assert f"genrebeam {name}" in README or f"`{name}`" in README
+
+
+def test_every_option_of_tag_is_documented():
+    command = cli.cli.get_command(None, "tag")
+    options = {o for p in command.params if p.param_type_name == "option" for o in p.opts}
+    missing = sorted(o for o in options if f"`{o}" not in text("cli.md"))
+    assert not missing
+
+
+@pytest.mark.parametrize("schema", [RESULTS, REJECTS])
+def test_every_column_is_documented(schema):
+    assert not [name for name in schema.names if f"`{name}`" not in text("results.md")]
+
+
+def test_every_exit_code_is_documented():
+    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", text("cli.md"), re.M)}
+
+
+def test_every_target_of_the_makefile_that_the_readme_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in README
+
+
+def test_make_help_lists_the_targets():
+    shown = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"tag", "demo", "test", "bench"} <= {line.split()[0] for line in shown.splitlines() if line.strip()}
+
+
+def test_documents_that_are_linked_exist():
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / name).exists(), name
