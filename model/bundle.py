@@ -207,8 +207,12 @@ def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, temper
 # Arguments that newer versions of Keras write out and the oldest one we support (3.12, the last for Python 3.10)
 # does not know. They are left out where they have the value that changes nothing.
 _NEWER_ARGUMENTS = {
-    **{"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99},  # BatchNormalization
-    **{"input_axes": None, "output_axes": None},  # initializers
+    "renorm": False,  # BatchNormalization
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "input_axes": None,  # initializers
+    "output_axes": None,
+    "quantization_config": None,  # layers with a kernel
 }
 
 
