@@ -111,9 +111,8 @@ def load_model(bundle: Bundle) -> keras.Model:
     try:
         network: keras.Model = keras.saving.load_model(file, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise BundleError(
-            f"{file}: Keras {keras.__version__} cannot load it: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{file}: Keras {keras.__version__} cannot load it: ...{reason[-200:]}") from error
     _check_shape(file, network, bundle.labels, bundle.front_end)
     return network
 
@@ -144,6 +143,7 @@ def save(
     plain = model.__class__.from_config(model.get_config())
     plain.set_weights(model.get_weights())
     plain.save(partial)
+    _make_portable(partial)
     partial.replace(folder / MODEL)
     return save_config(
         folder,
@@ -202,6 +202,34 @@ def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, temper
     meaning = {"labels": labels, "front_end": front_end.fingerprint(), "temperature": float(temperature)}
     digest.update(json.dumps(meaning, sort_keys=True).encode())
     return digest.hexdigest()[:16]
+
+
+# Arguments that newer versions of Keras write out and the oldest one we support (3.12, the last for Python 3.10)
+# does not know. They are left out where they have the value that changes nothing.
+_NEWER_ARGUMENTS = {
+    "renorm": False,  # BatchNormalization
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "input_axes": None,  # initializers
+    "output_axes": None,
+    "quantization_config": None,  # layers with a kernel
+}
+
+
+def _make_portable(file: Path) -> None:
+    """Take out of a .keras archive what only the Keras that wrote it understands."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items() if k not in _NEWER_ARGUMENTS or v != _NEWER_ARGUMENTS[k]}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = json.dumps(plain(json.loads(members["config.json"]))).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...], front_end: FrontEnd) -> None:

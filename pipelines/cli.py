@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code. One line per error; a traceback only with --debug."""
     args = sys.argv[1:] if argv is None else argv
     debug = "--debug" in args
+    # Importing Beam warns of cloud packages that nobody asked for.
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR)
     try:
         code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)

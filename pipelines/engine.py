@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 from collections.abc import Sequence
 
@@ -81,11 +80,7 @@ def split_beam_flags(arguments: Sequence[str], own_options: frozenset[str]) -> t
 
 def _beam_options() -> dict[str, bool]:
     """Every option Beam declares, and whether it takes a value."""
-    logging.disable(logging.WARNING)  # importing Beam warns of cloud packages that nobody asked for
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-    finally:
-        logging.disable(logging.NOTSET)
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     parser = _BeamArgumentParser(add_help=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():

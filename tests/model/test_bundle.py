@@ -104,3 +104,13 @@ def test_an_archive_without_a_model_in_it_is_refused(saved):
         archive.writestr("readme", "hello")
     with pytest.raises(BundleError):
         bundle.load_model(bundle.load_config(saved.path))
+
+
+def test_a_bundle_says_nothing_that_only_the_newest_keras_understands():
+    # Python 3.10 ends at Keras 3.12, which refuses arguments that it does not know.
+    import zipfile
+
+    with zipfile.ZipFile(bundle.DEFAULT / bundle.MODEL) as archive:
+        text = archive.read("config.json")
+    assert b"renorm" not in text
+    assert b"input_axes" not in text
