@@ -76,4 +76,5 @@ def command(
 def _measured_on(loaded: list[Any], split: str | None, shards: Path) -> str:
     if split is not None:
         return f"the split `{split}` of the shards `{shards.name}`"
-    return f"cross-validation over {len(loaded)} folds of artists: each fold by a network trained without it"
+    epochs = loaded[0].provenance["recipe"].get("epochs", "?")
+    return f"{len(loaded)} folds of artists, each by a network of the same recipe trained without it ({epochs} epochs)"
