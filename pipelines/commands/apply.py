@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, show
+from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
 from pipelines.cli import EXIT_OK
 from pipelines.engine import split_beam_flags, usable_cores
+from pipelines.quiet import quiet_libraries
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -114,9 +115,11 @@ def command(
     """
     console = Console(stderr=True, highlight=False)
     if runner:
-        from pipelines.apply_graph import apply_on_runner
+        check_results(results)
+        with quiet_libraries(results, debug=debug) as terminal:
+            from pipelines.apply_graph import apply_on_runner
 
-        report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=console)
+            report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=terminal)
     else:
         report = apply_results(results, apply, console=console)
     if not quiet:
