@@ -12,7 +12,8 @@ from rich.console import Console
 
 from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
 from pipelines.cli import EXIT_OK
-from pipelines.engine import split_beam_flags, usable_cores
+from pipelines.commands.beam import BeamCommand
+from pipelines.engine import usable_cores
 from pipelines.quiet import quiet_libraries
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
@@ -80,15 +81,6 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
         return command
 
     return decorate
-
-
-class BeamCommand(click.Command):
-    """Takes Beam's own flags out of the command line before click sees it; the command finds them in `ctx.obj`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
-        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
-        return super().parse_args(ctx, ours)
 
 
 @click.command("apply", cls=BeamCommand)
