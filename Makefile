@@ -11,7 +11,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench torture model clean flink-smoke prism-smoke
+.PHONY: help tag demo test lint format bench bench-apply torture model clean flink-smoke prism-smoke
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -47,6 +47,9 @@ format: $(READY)  ## Put the code in shape
 
 bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored log-Mels (needs DATA=folder)
 	$(RUN) tests/bench/tagging.py --data $(DATA)
+
+bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers
+	$(RUN) tests/bench/apply_files_per_s.py
 
 torture: $(READY)  ## kill -9 at 200 random moments while tags are written and taken off again
 	$(RUN) tests/torture.py $(ARGS)

@@ -30,7 +30,7 @@ from features.errors import TrackError, UsageError
 from features.schema import Rejection, Track
 from pipelines import journal
 from pipelines.journal import Entry, Origins, Version
-from pipelines.ledger import REJECTS_DIR, newest_results
+from pipelines.ledger import REJECTS_DIR, RESULTS_DIR, newest_results
 from pipelines.library import local_path
 from pipelines.sinks import REJECTS, reject_row
 from pipelines.tagging import output_folder
@@ -376,18 +376,22 @@ def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     return iter(lambda: list(itertools.islice(wanted, BATCH)), [])
 
 
-def new_task(output_dir: Path, options: ApplyOptions, *, dry_run: bool | None = None) -> Task:
-    """A run over a results dataset.
+def new_task(output_dir: Path, options: ApplyOptions) -> Task:
+    """A run over a results dataset, dry if the options are.
 
     Raises:
         UsageError: there is no such dataset.
     """
-    if not (output_dir / "results").is_dir():
-        raise UsageError(f"{output_dir}: no results here; `genrebeam tag LIBRARY --output {output_dir}` makes them")
+    check_results(output_dir)
     now = dt.datetime.now(dt.timezone.utc)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    dry = options.dry_run if dry_run is None else dry_run
-    return Task(output_dir.absolute(), run_id, now, options, dry)
+    return Task(output_dir.absolute(), run_id, now, options, options.dry_run)
+
+
+def check_results(output_dir: Path) -> None:
+    """Raises UsageError where there is no results dataset."""
+    if not (output_dir / RESULTS_DIR).is_dir():
+        raise UsageError(f"{output_dir}: no results here; `genrebeam tag LIBRARY --output {output_dir}` makes them")
 
 
 def work(

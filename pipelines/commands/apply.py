@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, show
+from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
 from pipelines.cli import EXIT_OK
-from pipelines.engine import split_beam_flags, usable_cores
+from pipelines.commands.beam import BeamCommand
+from pipelines.engine import usable_cores
+from pipelines.quiet import quiet_libraries
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -81,15 +83,6 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
     return decorate
 
 
-class BeamCommand(click.Command):
-    """Takes Beam's own flags out of the command line before click sees it; the command finds them in `ctx.obj`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
-        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
-        return super().parse_args(ctx, ours)
-
-
 @click.command("apply", cls=BeamCommand)
 @click.argument("results", type=FOLDER)
 @apply_options("fill")
@@ -114,9 +107,11 @@ def command(
     """
     console = Console(stderr=True, highlight=False)
     if runner:
-        from pipelines.apply_graph import apply_on_runner
+        check_results(results)
+        with quiet_libraries(results, debug=debug) as terminal:
+            from pipelines.apply_graph import apply_on_runner
 
-        report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=console)
+            report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=terminal)
     else:
         report = apply_results(results, apply, console=console)
     if not quiet:

@@ -14,7 +14,8 @@ from model.voting import METHODS
 from pipelines import apply as tags
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
-from pipelines.engine import Engine, split_beam_flags, usable_cores
+from pipelines.commands.beam import BeamCommand
+from pipelines.engine import Engine, usable_cores
 from pipelines.export import FORMATS, export
 from pipelines.quiet import quiet_libraries
 from pipelines.tagging import Report, TagOptions, tag
@@ -22,16 +23,7 @@ from pipelines.tagging import Report, TagOptions, tag
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-class TagCommand(click.Command):
-    """Takes Beam's own flags out of the command line before click sees it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
-        ours, ctx.obj = split_beam_flags(args, own | {"--help"})
-        return super().parse_args(ctx, ours)
-
-
-@click.command("tag", cls=TagCommand)
+@click.command("tag", cls=BeamCommand)
 @click.argument("library", nargs=-1)
 @click.option("--output", type=FOLDER, required=True, help="Folder for results, rejects and run reports.")
 @click.option("--model", type=FOLDER, default=DEFAULT, help="Model bundle.  [default: the one that ships]")

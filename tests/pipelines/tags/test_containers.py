@@ -216,6 +216,7 @@ def test_frames_that_mutagen_cannot_read_are_kept(mp3: Path) -> None:
 NAMES = st.from_regex(r"[A-Z][A-Z0-9]{3}", fullmatch=True).filter(lambda name: name not in ("TCON", "TXXX"))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([3, 4]),
     st.lists(st.tuples(NAMES, st.binary(min_size=1, max_size=200)), max_size=6),
@@ -234,6 +235,7 @@ def test_any_id3_tag_comes_back_as_it_was(
     assert changed.slack == tag.slack
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_noise_is_a_broken_tag_and_nothing_else(noise: bytes) -> None:
     for act in (
@@ -252,6 +254,7 @@ def test_noise_is_a_broken_tag_and_nothing_else(noise: bytes) -> None:
 # Vorbis comments
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=6), st.binary(max_size=20), st.binary(max_size=20))
 def test_any_comment_block_comes_back_as_it_was(entries: list[bytes], vendor: bytes, suffix: bytes) -> None:
     fields = tuple(Field(entry.partition(b"=")[0].decode("latin-1").upper(), entry) for entry in entries)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import UsageError
@@ -142,6 +142,7 @@ def test_useless_words() -> None:
         assert not is_useless(word, TagPolicy().useless), word
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=12), max_size=4), st.sampled_from(["fill", "merge", "overwrite"]), st.text(min_size=1))
 def test_any_genre_is_survived_and_settles(current: list[str], policy: str, label: str) -> None:
     """Whatever stands in a file: nothing useful is lost by fill or merge, and a second run changes nothing."""
@@ -156,6 +157,7 @@ def test_any_genre_is_survived_and_settles(current: list[str], policy: str, labe
     assert decide(decision.values, heard((label, 1.0)), options).outcome is not Outcome.WRITE
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_spelling_with_other_case_and_blanks_is_the_same_genre(genre: str) -> None:
     assert same(f" {genre} ") == same(genre)
