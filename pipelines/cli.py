@@ -28,6 +28,9 @@ COMMANDS = {
 # Exit codes are part of the interface; docs/cli.md lists them.
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TOO_MANY_REJECTS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
+# Packages that only training and measuring need; setup.py has the same list.
+TRAIN_EXTRA = {"sklearn", "matplotlib", "tensorboard"}
+
 
 class LazyGroup(click.Group):
     """A click group whose commands are modules with a `command` attribute."""
@@ -77,6 +80,9 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TRAIN_EXTRA:
+            click.echo(f"genrebeam: this needs {error.name}: pip install 'genrebeam[train]'", err=True)
+            sys.exit(EXIT_USAGE)
         logging.getLogger(__name__).exception("unexpected error")
         message = " ".join(str(error).split()) or "no message"
         click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)
