@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code. One line per error; a traceback only with --debug."""
     args = sys.argv[1:] if argv is None else argv
     debug = "--debug" in args
-    # Importing Beam warns of cloud packages that nobody asked for.
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR)
+    # Importing Beam warns of cloud packages that nobody asked for; what matters to people is an exception here.
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL)
     try:
         code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
@@ -83,7 +83,6 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TRAIN_EXTRA:
             click.echo(f"genrebeam: this needs {error.name}: pip install 'genrebeam[train]'", err=True)
             sys.exit(EXIT_USAGE)
-        logging.getLogger(__name__).exception("unexpected error")
         message = " ".join(str(error).split()) or "no message"
         click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)
         sys.exit(EXIT_FAILED)

@@ -22,7 +22,7 @@ from model.bundle import load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import vote
 from pipelines.progress import report
-from pipelines.sinks import track_columns
+from pipelines.sinks import storable, track_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def result_row(
         "labels": list(labels),
         # Two decimals are finer than a chunk's score is worth, and compress to a byte each.
         "chunk_scores": scores.round(2).tolist(),
-        "genre_before": list(features.genre_before),
+        "genre_before": [storable(genre) for genre in features.genre_before],
         "model_id": config.model_id,
         "model_fingerprint": config.model_fingerprint,
         "vote": config.vote,

@@ -56,6 +56,11 @@ def utc(seconds: float) -> dt.datetime:
     return dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=round(seconds * 1e6))
 
 
+def storable(text: str) -> str:
+    """Text that Parquet can hold: what is no valid Unicode (a file name in another encoding, a damaged tag) is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def track_columns(track: Track) -> dict[str, Any]:
     return {"uri": track.uri, "track_id": track.track_id, "size": track.size, "mtime": utc(track.mtime)}
 
@@ -65,7 +70,7 @@ def reject_row(rejection: Rejection, run_id: str, processed_at: dt.datetime) -> 
         **track_columns(rejection.track),
         "stage": rejection.stage,
         "error": rejection.error,
-        "message": rejection.message,
+        "message": storable(rejection.message),
         "run_id": run_id,
         "processed_at": processed_at,
     }

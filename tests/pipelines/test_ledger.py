@@ -113,3 +113,17 @@ def test_silent_chunks_do_not_vote():
     assert row["genre"] == "rock"
     assert row["confidence"] == pytest.approx(0.7)
     assert row["chunk_scores"][0] == [0, 0]
+
+
+def test_text_that_is_no_unicode_is_stored_escaped(tmp_path):
+    # A file name in another encoding reaches messages as lone surrogates, which Parquet refuses.
+    rejection = Rejection(track(), "apply", "ReadOnly", "/m/caf\udce9.mp3: read-only")
+    add(tmp_path, "x", [reject_row(rejection, "run", at(1))], REJECTS)
+    message = pq.read_table(tmp_path / "rejects")["message"][0].as_py()
+    assert message == "/m/caf\\udce9.mp3: read-only"
+    features = TrackFeatures(
+        track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), np.zeros((1, 128), np.uint8), "f", ("\udcff",)
+    )
+    row = result_row(features, np.array([[0.2, 0.8]], np.float32), LABELS, TagConfig("id", "f", "run"))
+    add(tmp_path, "x", [row], RESULTS)
+    assert newest_results(tmp_path, ["genre_before"])["genre_before"][0].as_py() == ["\\udcff"]
