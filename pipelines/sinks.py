@@ -57,7 +57,7 @@ def utc(seconds: float) -> dt.datetime:
 
 
 def storable(text: str) -> str:
-    """Text that Parquet can hold: what is no valid Unicode (a file name in another encoding, a damaged tag) is escaped."""
+    """Text that Parquet can hold: what is no valid Unicode (a name in another encoding, a damaged tag) is escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
