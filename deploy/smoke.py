@@ -9,6 +9,7 @@ Both need nothing else running. Leaves with 0 when the rows are equal.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -74,7 +75,11 @@ def flink_job_server() -> Path:
     jar = CACHE / f"{name}-{version}.jar"
     if not jar.exists():
         artifact = f"org.apache.beam:{name}:{version}"
-        run(["mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"])
+        copy = ["mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"]
+        if shutil.which("mvn") is None or subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(
+                f"Maven cannot fetch {artifact}; give the job server yourself: make flink-smoke FLINK_JOB_SERVER_JAR=FILE"
+            )
     return jar
 
 
