@@ -78,7 +78,8 @@ def flink_job_server() -> Path:
         copy = ["mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"]
         if shutil.which("mvn") is None or subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             sys.exit(
-                f"Maven cannot fetch {artifact}; give the job server yourself: make flink-smoke FLINK_JOB_SERVER_JAR=FILE"
+        fetched = shutil.which("mvn") and subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+        if not fetched:
             )
     return jar
 
