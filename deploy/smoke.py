@@ -76,11 +76,8 @@ def flink_job_server() -> Path:
     if not jar.exists():
         artifact = f"org.apache.beam:{name}:{version}"
         copy = ["mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"]
-        if shutil.which("mvn") is None or subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(
-        fetched = shutil.which("mvn") and subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
-        if not fetched:
-            )
+        if not shutil.which("mvn") or subprocess.run(copy, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(f"Maven cannot fetch {artifact}; say FLINK_JOB_SERVER_JAR=FILE if you have it")
     return jar
 
 
