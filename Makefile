@@ -5,6 +5,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 OUTPUT  ?= genrebeam-output
 ARGS    ?=
+# Through the environment, so that names with blanks and quotes arrive whole.
+export LIBRARY OUTPUT
 # The development data, where it lies beside the project.
 DATA    ?= ../shared/data
 READY   := $(VENV)/.ready
@@ -28,8 +30,8 @@ $(READY): setup.py constraints.txt
 setup: $(READY)  ## Make the environment in .venv (a minute or two)
 
 tag: $(READY)  ## Tag a library: make tag LIBRARY=~/Music [OUTPUT=folder] [ARGS="--vote majority"]
-	@test -n '$(LIBRARY)' || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }
-	@$(GENREBEAM) tag $(LIBRARY) --output $(OUTPUT) $(ARGS)
+	@test -n "$$LIBRARY" || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }
+	@$(GENREBEAM) tag "$$LIBRARY" --output "$$OUTPUT" $(ARGS)
 
 demo: $(READY)  ## Tag a small library that a script synthesises
 	@test -d .demo/library || $(RUN) tests/synth.py .demo/library

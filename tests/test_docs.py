@@ -59,3 +59,20 @@ def test_make_help_lists_the_targets():
 def test_documents_that_are_linked_exist():
     for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):
+    # What the recipe would run, with a stand-in for the command that shows its arguments.
+    venv = tmp_path / "venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "genrebeam").write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
+    (venv / "genrebeam").chmod(0o755)
+    (tmp_path / "venv" / ".ready").touch()
+    library = "/music/Bob's \"best\" $HOME (live)"
+    command = ["make", "-s", "tag", f"LIBRARY={library.replace('$', '$$')}", "OUTPUT=my out", f"VENV={tmp_path}/venv"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown == f"[tag][{library}][--output][my out]"
+    command = ["make", "-s", "tag", f"VENV={tmp_path}/venv"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "LIBRARY=~/Music" in refused.stderr
