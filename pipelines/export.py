@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.ledger import newest_results
+from pipelines.ledger import newest_results, newest_results_by_file
+from pipelines.sinks import RESULTS
 
 FORMATS = ["csv", "json"]
+_ROWS = 1000  # as Python objects at a time
 
 
 def export(output_dir: Path, kind: str) -> Path:
@@ -20,19 +22,19 @@ def export(output_dir: Path, kind: str) -> Path:
     """
     path = output_dir / f"results.{kind}"
     partial = path.with_suffix(f".{kind}.partial")
-    rows = newest_results(output_dir)
     if kind == "csv":
-        names = [name for name in rows.column_names if name not in ("labels", "chunk_scores")]
+        names = [name for name in RESULTS.names if name not in ("labels", "chunk_scores")]
         with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows(
-                {name: _flat(value) for name, value in row.items()} for row in rows.select(names).to_pylist()
-            )
+            for batch in newest_results(output_dir, names).to_batches(max_chunksize=_ROWS):
+                writer.writerows({name: _flat(value) for name, value in row.items()} for row in batch.to_pylist())
     else:
         with partial.open("w", encoding="utf-8") as file:
-            for row in rows.to_pylist():
-                file.write(json.dumps(row, ensure_ascii=False, default=_isoformat) + "\n")
+            for table in newest_results_by_file(output_dir):
+                for batch in table.to_batches(max_chunksize=_ROWS):
+                    for row in batch.to_pylist():
+                        file.write(json.dumps(row, ensure_ascii=False, default=_isoformat) + "\n")
     partial.replace(path)
     return path
 

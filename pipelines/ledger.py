@@ -6,7 +6,9 @@ speaks for it, and a track whose newest row is a reject has no result.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,35 +30,69 @@ def read_rows(output_dir: Path, kind: str, columns: list[str] | None = None) -> 
     Raises:
         LedgerError: a file in the folder is no readable Parquet file or lacks a column.
     """
-    schema = RESULTS if kind == RESULTS_DIR else REJECTS
-    if columns is not None:
-        schema = pa.schema([schema.field(name) for name in columns])
-    tables = []
-    for path in sorted((output_dir / kind).glob("*.parquet")):
-        try:
-            tables.append(pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema))
-        except (pa.ArrowException, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise LedgerError(
-                f"{path}: not a readable {kind} file ({reason}); move it away, and its tracks will be analysed again"
-            ) from error
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    return table.sort_by("processed_at")
+    schema = _schema(kind, columns)
+    tables = [_read(path, kind, schema) for path in _files(output_dir, kind)]
+    return pa.concat_tables([schema.empty_table(), *tables]).sort_by("processed_at")
 
 
-def newest_results(output_dir: Path, columns: list[str] | None = None) -> pa.Table:
-    """The newest result of each track that has one, ordered by track_id; raises LedgerError."""
-    names = columns or RESULTS.names
-    rows = read_rows(output_dir, RESULTS_DIR, list(dict.fromkeys([*names, "track_id", "processed_at"])))
-    newest = dict(zip(rows["track_id"].to_pylist(), range(len(rows)), strict=True))
+def newest_results_by_file(output_dir: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The newest result of each track that has one, a table for each file that holds any; raises LedgerError.
+
+    File by file, because a million rows with their chunk scores do not fit into memory together.
+    """
+    files = _files(output_dir, RESULTS_DIR)
+    speaking: dict[str, tuple[int, int, int]] = {}  # track_id to when, which file, which row
+    key = _schema(RESULTS_DIR, ["track_id", "processed_at"])
+    for number, path in enumerate(files):
+        rows = _read(path, RESULTS_DIR, key)
+        times = rows["processed_at"].cast(pa.int64()).to_pylist()
+        for row, (track_id, when) in enumerate(zip(rows["track_id"].to_pylist(), times, strict=True)):
+            if track_id not in speaking or when >= speaking[track_id][0]:
+                speaking[track_id] = (when, number, row)
     rejects = read_rows(output_dir, REJECTS_DIR, ["track_id", "stage", "processed_at"])
     # A tag that could not be written says nothing about what was heard.
     rejects = rejects.filter(pc.not_equal(rejects["stage"], "apply"))
-    times = rows["processed_at"]
-    for track_id, when in zip(rejects["track_id"].to_pylist(), rejects["processed_at"], strict=True):
-        if track_id in newest and pc.less(times[newest[track_id]], when).as_py():
-            del newest[track_id]
-    return rows.take(pa.array([newest[track_id] for track_id in sorted(newest)], pa.int64())).select(names)
+    times = rejects["processed_at"].cast(pa.int64()).to_pylist()
+    for track_id, when in zip(rejects["track_id"].to_pylist(), times, strict=True):
+        if track_id in speaking and speaking[track_id][0] < when:
+            del speaking[track_id]
+    rows_of: dict[int, list[int]] = collections.defaultdict(list)
+    for _, number, row in speaking.values():
+        rows_of[number].append(row)
+    for number, numbers in sorted(rows_of.items()):
+        table = _read(files[number], RESULTS_DIR, _schema(RESULTS_DIR, columns))
+        yield table.take(pa.array(sorted(numbers), pa.int64()))
+
+
+def newest_results(output_dir: Path, columns: list[str] | None = None) -> pa.Table:
+    """The same in one table, ordered by track_id; name the columns you need where there may be many rows."""
+    names = columns or RESULTS.names
+    wanted = list(dict.fromkeys([*names, "track_id"]))
+    tables = newest_results_by_file(output_dir, wanted)
+    rows = pa.concat_tables([_schema(RESULTS_DIR, wanted).empty_table(), *tables])
+    # Not sort_by: this orders by code points, as Python and the walk of a library do.
+    track_ids = rows["track_id"].to_pylist()
+    order = sorted(range(len(rows)), key=track_ids.__getitem__)
+    return rows.take(pa.array(order, pa.int64())).select(names)
+
+
+def _files(output_dir: Path, kind: str) -> list[Path]:
+    return sorted((output_dir / kind).glob("*.parquet"))
+
+
+def _schema(kind: str, columns: list[str] | None) -> pa.Schema:
+    schema = RESULTS if kind == RESULTS_DIR else REJECTS
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def _read(path: Path, kind: str, schema: pa.Schema) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise LedgerError(
+            f"{path}: not a readable {kind} file ({reason}); move it away, and its tracks will be analysed again"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):
     (venv / "genrebeam").write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
     (venv / "genrebeam").chmod(0o755)
     (tmp_path / "venv" / ".ready").touch()
-    library = "/music/Bob's \"best\" $HOME (live)"
+    library = '/music/Bob\'s "best" $HOME (live)'
     command = ["make", "-s", "tag", f"LIBRARY={library.replace('$', '$$')}", "OUTPUT=my out", f"VENV={tmp_path}/venv"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown == f"[tag][{library}][--output][my out]"

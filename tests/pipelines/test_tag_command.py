@@ -99,7 +99,9 @@ def test_exports_hold_the_same_rows(tagged):
     assert list(flat["track_id"]) == list(table["track_id"])
     assert list(flat["genre"]) == list(table["genre"])
     lines = [json.loads(line) for line in (output / "results.json").read_text().splitlines()]
-    assert [line["genre"] for line in lines] == list(table["genre"])
+    assert {line["track_id"]: line["genre"] for line in lines} == dict(
+        zip(table["track_id"], table["genre"], strict=True)
+    )
     assert lines[0]["top"][0]["genre"] == lines[0]["genre"]
 
 
