@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import lzma
 import os
 import subprocess
 import sys
@@ -180,9 +179,8 @@ def bench_agreement(scratch: Path, data: Path) -> None:
     shared = [min(len(a), len(b)) for a, b in pairs]
     audio = np.concatenate([a[:n].ravel() for (a, _), n in zip(pairs, shared, strict=True)])
     log_mel = np.concatenate([b[:n].ravel() for (_, b), n in zip(pairs, shared, strict=True)])
-    print(
-        f"audio against stored log-Mels: {same:.1%} the same genre, chunk scores correlate {corr(audio, log_mel):.3f}"
-    )
+    correlation = np.corrcoef(audio, log_mel)[0, 1]
+    print(f"audio against stored log-Mels: {same:.1%} the same genre, chunk scores correlate {correlation:.3f}")
     for split in ("train", "valid", "all"):
         chosen = [h for h in heard if split in (h[0]["split"], "all")]
         from_audio = np.mean([row["genre"] == label["genre"] for label, row, _ in chosen])
@@ -192,28 +190,24 @@ def bench_agreement(scratch: Path, data: Path) -> None:
         )
 
 
-def corr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 def stored_scores(data: Path) -> dict[str, np.ndarray]:
     """Chunk probabilities of the stored log-Mels, float32 [chunks, genres] by track_id."""
     from features.chunks import chunks_of
     from model.bundle import DEFAULT, load_config
     from model.predictor import BatchedScorer, BundlePredictor
+    from pipelines.shards import StoredLogMels, stored_log_mels
 
     bundle = load_config(DEFAULT)
     front_end = bundle.front_end
-    with lzma.open(data / "logmel" / "gtzan.npy.xz") as file:
-        arrays = np.load(file)
-    with (data / "logmel" / "gtzan.csv").open(encoding="utf-8") as file:
-        track_ids = [row["track_id"] for row in csv.DictReader(file)]
+    source = StoredLogMels(data / "logmel", front_end)
+    source.open()
+    tracks, _ = stored_log_mels(data / "logmel", None)
     scorer: BatchedScorer[str] = BatchedScorer(BundlePredictor(bundle))
     scores: dict[str, np.ndarray] = {}
-    for track_id, array in zip(track_ids, arrays, strict=True):
-        decibels = array.T[:: front_end.hop_length // 1024] / 255 * 80 - 40  # the loudest at +40 dB
-        levels = np.rint((decibels - front_end.level_floor_db) / front_end.level_step_db).astype(np.uint8)
-        scores.update(scorer.push(track_id, chunks_of(np.ascontiguousarray(levels), front_end)))
+    for track in tracks:
+        name, _, track_id = track.track_id.partition("/")
+        if name == "gtzan":
+            scores.update(scorer.push(track_id, chunks_of(source.read(track).log_mel, front_end)))
     scores.update(scorer.flush())
     return scores
 
