@@ -30,10 +30,9 @@ from features.errors import TrackError, UsageError
 from features.schema import Rejection, Track
 from pipelines import journal
 from pipelines.journal import Entry, Origins, Version
-from pipelines.ledger import REJECTS_DIR, RESULTS_DIR, newest_results
+from pipelines.ledger import RESULTS_DIR, newest_results
 from pipelines.library import local_path
-from pipelines.sinks import REJECTS, reject_row
-from pipelines.tagging import output_folder
+from pipelines.tagging import output_folder, write_rejects_file
 from pipelines.tags.change import keep, with_genre, with_kept
 from pipelines.tags.errors import NotTaggable, TagError
 from pipelines.tags.model import Container, Tag
@@ -422,7 +421,8 @@ def work(
                 _count(report, batch, rejections, tick, keep_changes)
         finally:
             summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
-            write_rejects(rejections, task)
+            if rejections:
+                write_rejects_file(task.output_dir, f"{task.run_id}-apply", rejections, task.run_id)
     return report
 
 
@@ -452,16 +452,6 @@ def _in_threads(batches: Iterable[Sequence[Wanted]], task: Task) -> Iterator[lis
             running |= {pool.submit(work_batch, b, task) for b in itertools.islice(batches, len(finished))}
             for future in finished:
                 yield future.result()
-
-
-def write_rejects(rejections: Sequence[Rejection], task: Task) -> None:
-    """Add the failures to the dataset's rejects, stage `apply`."""
-    if rejections:
-        now = dt.datetime.now(dt.timezone.utc)
-        table = pa.Table.from_pylist([reject_row(r, task.run_id, now) for r in rejections], REJECTS)
-        folder = task.output_dir / REJECTS_DIR
-        folder.mkdir(exist_ok=True)
-        journal.write_durably(table, folder / f"{task.run_id}-apply.parquet")
 
 
 def apply_results(output_dir: Path, options: ApplyOptions, *, console: Console) -> ApplyReport:

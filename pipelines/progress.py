@@ -48,9 +48,9 @@ class _AudioSpeed(ProgressColumn):
 
 
 class Watcher:
-    """A progress bar over a file that `report` appends to; silent unless `console` is a terminal."""
+    """A progress bar on a terminal over a file that `report` appends to."""
 
-    def __init__(self, path: Path, *, total: int, console: Console, quiet: bool) -> None:
+    def __init__(self, path: Path, *, total: int, console: Console) -> None:
         path.write_bytes(b"")
         self._path, self._offset = path, 0
         self._stop = threading.Event()
@@ -64,7 +64,6 @@ class Watcher:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
-            disable=quiet or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("tag", total=total, audio_s=0.0, rejected=0)

@@ -26,6 +26,7 @@ from features.schema import Rejection, Track
 from model.bundle import Bundle, load_config
 from model.voting import METHODS
 from pipelines.engine import Engine
+from pipelines.journal import write_durably
 from pipelines.ledger import REJECTS_DIR, RESULTS_DIR, Ledger
 from pipelines.library import discover
 from pipelines.progress import Watcher
@@ -153,8 +154,9 @@ def tag(options: TagOptions, console: Console) -> Report:
                 raise UsageError(f"{where}: nothing in it; is this the right folder?")
             _save(report, options.output, started)
             total = report.found - report.done_before - report.not_audio - report.rejected
-            progress = staging.scratch("progress") if options.engine.is_local else None
-            with _watching(progress, total, console, options.quiet) as watcher:
+            watched = options.engine.is_local and console.is_terminal and not options.quiet
+            progress = staging.scratch("progress") if watched else None
+            with Watcher(progress, total=total, console=console) if progress else contextlib.nullcontext() as watcher:
                 _run_waves(items, options, bundle, report, staging, progress, watcher, started)
             report.status = "finished"
         except BaseException as error:
@@ -191,14 +193,12 @@ def _pending_tracks(options: TagOptions, bundle: Bundle, ledger: Ledger, report:
 
 
 def write_rejects_file(output_dir: Path, name: str, rejections: Sequence[Rejection], run_id: str) -> None:
-    """Add a file of rejects to the dataset, written by the driver itself; it appears whole or not at all."""
+    """Add a file of rejects to the dataset, written by the driver itself; it appears whole or not at all, and stays."""
     now = dt.datetime.now(dt.timezone.utc)
     table = pa.Table.from_pylist([reject_row(r, run_id, now) for r in rejections], REJECTS)
     folder = output_dir / REJECTS_DIR
     folder.mkdir(exist_ok=True)
-    partial = folder / f".{name}.partial"
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(folder / f"{name}.parquet")
+    write_durably(table, folder / f"{name}.parquet")
 
 
 def _feature_files(folder: Path, bundle: Bundle, report: Report) -> list[str]:
@@ -347,14 +347,6 @@ def output_folder(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _watching(
-    progress: Path | None, total: int, console: Console, quiet: bool
-) -> contextlib.AbstractContextManager[Watcher | None]:
-    if progress is None:
-        return contextlib.nullcontext()
-    return Watcher(progress, total=total, console=console, quiet=quiet)
 
 
 def _describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
