@@ -26,8 +26,11 @@ class Augmentation:
         lowpass_share: share of crops that lose everything above a random band of the upper half.
         noise_share: share of crops that get a noise floor.
         noise_db: the noise floor lies between these two, dB below the loudest point.
-        mask_bands: widest hole in frequency, bands; two per crop.
+        mask_bands: widest hole in frequency, bands; two per crop. None by default: holes cost 12 points
+            (docs/experiments.md).
         mask_s: longest hole in time, seconds; two per crop.
+        jitter_db: every point moves by up to so much. Stored levels come in steps of 1.25 or 1.6 dB, by the set
+            they are of; without jitter a network could learn the steps instead of the music.
         mixup: parameter of the symmetric beta distribution that two crops are blended by; 0 for none.
     """
 
@@ -38,12 +41,13 @@ class Augmentation:
     lowpass_share: float = 0.1
     noise_share: float = 0.1
     noise_db: tuple[float, float] = (-60.0, -35.0)
-    mask_bands: int = 16
-    mask_s: float = 0.56
+    mask_bands: int = 0
+    mask_s: float = 0.0
+    jitter_db: float = 0.7
     mixup: float = 0.2
 
 
-NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (-60.0, -35.0), 0, 0.0, 0.0)
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (-60.0, -35.0), 0, 0.0, 0.0, 0.0)
 
 
 def source_frames(front_end: FrontEnd, settings: Augmentation) -> int:
@@ -61,7 +65,7 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     Returns:
         float32 levels [batch, chunk_frames, mel_bands], not rounded, not clipped.
     """
-    seeds = tf.random.split(seed, 12)
+    seeds = tf.random.split(seed, 10)
     batch, bands, frames = tf.shape(levels)[0], front_end.mel_bands, front_end.chunk_frames
     x = tf.cast(levels, tf.float32)
 
@@ -77,6 +81,10 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     # Gathering whole rows is eight times faster than single bands, so the axes are swapped for it.
     x = tf.transpose(x, [0, 2, 1])
     x = tf.transpose(_resample(x, tf.range(bands, dtype=tf.float32)[tf.newaxis] + shift), [0, 2, 1])
+
+    if settings.jitter_db:
+        jitter = settings.jitter_db / front_end.level_step_db
+        x += uniform(9, [batch, frames, bands], -jitter, jitter)
 
     position = tf.linspace(-0.5, 0.5, bands)
     curve = normal(2, [batch, 1], settings.tilt_db) * position
@@ -131,6 +139,19 @@ def blend_shares(batch: tf.Tensor, settings: Augmentation, *, seed: tf.Tensor) -
     first, second = (tf.random.stateless_gamma([batch], s, settings.mixup) + 1e-6 for s in tf.unstack(seeds))
     share = first / (first + second)
     return tf.maximum(share, 1.0 - share)
+
+
+def blend(levels: tf.Tensor, front_end: FrontEnd, share: tf.Tensor) -> tf.Tensor:
+    """Each crop with the next one of the batch playing along: their powers add, as in the air.
+
+    Args:
+        levels: float32 [batch, frames, mel_bands], of equally loud crops.
+        share: float32 [batch], what each crop keeps of its own power.
+    """
+    power = tf.pow(10.0, levels * (front_end.level_step_db / 10))
+    share = share[:, tf.newaxis, tf.newaxis]
+    mixed = share * power + (1 - share) * tf.roll(power, 1, axis=0)
+    return tf.math.log(mixed) * (10 / math.log(10) / front_end.level_step_db)
 
 
 def to_levels(x: tf.Tensor) -> tf.Tensor:

@@ -104,7 +104,7 @@ def training_batches(
         x += _BLEND_PEAK - tf.reduce_max(x, axis=(1, 2), keepdims=True)
         share = augment.blend_shares(tf.shape(x)[0], settings, seed=seeds[1])
         # Crops are shuffled, so the next one in the batch is a random partner.
-        x = share[:, None, None] * x + (1 - share[:, None, None]) * tf.roll(x, 1, axis=0)
+        x = augment.blend(x, front_end, share)
         x = augment.to_levels(augment.mask(x, front_end, settings, seed=seeds[2]))
         x = tf.ensure_shape(x, [batch_size, front_end.chunk_frames, front_end.mel_bands])
         several = tf.reduce_sum(claimed, axis=1)

@@ -26,7 +26,7 @@ from model import bundle as bundles
 from model import dataset, shardset
 from model.augment import Augmentation
 from model.bundle import Bundle
-from model.network import build_cnn
+from model.network import MEMBERS, build_cnn
 from model.shardset import ShardSet
 from model.splits import fold_of
 
@@ -57,18 +57,19 @@ class TrainConfig:
     valid_split: str | None = "valid"
     fold: tuple[int, int] | None = None
     epochs: int = 50
-    batch_size: int = 32
+    batch_size: int = 128
     crops_per_track: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     several_weight: float = 0.5
-    ema: float = 0.998
+    ema: float = 0.995
     teacher_share: float = 0.7
     patience: int = 0
     temperature: float = 1.0
     seed: int = 0
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)
+    hidden: int = 256
     dropout: float = 0.3
     floor_db: float = 80.0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
@@ -114,7 +115,8 @@ def train(
     network = _network(shards, config, init)
     tracks = shards.tracks(config.splits)
     steps = _steps(shards, config, claims, teachers)
-    _compile(network, config, steps)
+    trainee = _members(network)
+    _compile(trainee, config, steps)
     checkpoints = folder / "training"
     first_epoch = _epochs_done(checkpoints, _recipe(shards, config, init, teachers))
     logger.info("%d tracks, %d steps in each of %d epochs", tracks, steps, config.epochs)
@@ -130,7 +132,7 @@ def train(
         teacher=_teacher(shards, teachers) if teachers else None,
     )
     validation = dataset.chunk_batches(watched, shards.front_end, 256) if watched else None
-    network.fit(
+    trainee.fit(
         batches,
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
@@ -161,14 +163,16 @@ def claims_loss(smoothing: float, teacher_share: float) -> Callable[[Any, Any], 
 
     Of several claimed genres one is meant, and which is left to the network: -log of the sum of their
     probabilities (the classifier-consistent loss for partial labels; Jin & Ghahramani 2002). With one claimed
-    genre that is cross-entropy. A blend owes each of its two crops their share.
+    genre that is cross-entropy. A blend owes each of its two crops their share. Every member of the network
+    (logits float [batch, members, genres]) owes it on its own; their losses add up.
     """
     ops = keras.ops
 
     def loss(targets: Any, logits: Any) -> Any:
         genres = logits.shape[-1]
-        claimed, partner, opinion = (targets[:, i * genres : (i + 1) * genres] for i in range(3))
-        share = targets[:, 3 * genres]
+        targets = targets[:, None]
+        claimed, partner, opinion = (targets[..., i * genres : (i + 1) * genres] for i in range(3))
+        share = targets[..., 3 * genres]
         log_p = ops.log_softmax(logits, axis=-1)
         uniform = -ops.mean(log_p, axis=-1)
 
@@ -185,15 +189,17 @@ def claims_loss(smoothing: float, teacher_share: float) -> Callable[[Any, Any], 
         by_teacher = -ops.sum(opinion * log_p, axis=-1)
         # Where nothing is claimed, the teacher's word is all there is.
         trust = taught * (1 - known * (1 - teacher_share))
-        return ops.where(known > 0, by_claims * (1 - taught * teacher_share), 0.0) + trust * by_teacher
+        each = ops.where(known > 0, by_claims * (1 - taught * teacher_share), 0.0) + trust * by_teacher
+        return ops.sum(each, axis=-1)
 
     return loss
 
 
 def chunk_accuracy(targets: Any, logits: Any) -> Any:
-    """1 for each chunk whose best genre is among the claimed ones."""
+    """1 for each chunk whose best genre, by all members together, is among the claimed ones."""
     genres = logits.shape[-1]
-    best = keras.ops.one_hot(keras.ops.argmax(logits, axis=-1), genres)
+    together = keras.ops.mean(keras.ops.log_softmax(logits, axis=-1), axis=1)
+    best = keras.ops.one_hot(keras.ops.argmax(together, axis=-1), genres)
     return keras.ops.sum(best * targets[:, :genres], axis=-1)
 
 
@@ -263,22 +269,29 @@ def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None) -> kera
         shards.front_end,
         shards.labels,
         widths=config.widths,
+        hidden=config.hidden,
         dropout=config.dropout,
         floor_db=config.floor_db,
     )
     if init is None:
         return network
     _same_front_end(shards, init)
-    for layer, source in zip(network.layers, bundles.load_model(init).layers, strict=False):
-        if layer.name == "logits" and init.labels != shards.labels:
+    sources = {layer.name: layer for layer in bundles.load_model(init).layers}
+    for layer in network.layers:
+        if layer.name in MEMBERS and init.labels != shards.labels:
             continue
         try:
-            layer.set_weights(source.get_weights())
-        except ValueError as error:
+            layer.set_weights(sources[layer.name].get_weights())
+        except (KeyError, ValueError) as error:
             raise BundleError(
-                f"{init.path}: layer {layer.name} has another shape; train with the same widths"
+                f"{init.path}: layer {layer.name} is missing there or has another shape; it is of another architecture"
             ) from error
     return network
+
+
+def _members(network: keras.Model) -> keras.Model:
+    """The same network, answering with each member's logits, [batch, members, genres]: what training looks at."""
+    return keras.Model(network.input, keras.ops.stack([network.get_layer(name).output for name in MEMBERS], axis=1))
 
 
 def _steps(shards: ShardSet, config: TrainConfig, claims: dataset.Claims, teachers: Sequence[Bundle]) -> int:

@@ -81,6 +81,24 @@ def test_masks_are_no_wider_than_asked_and_leave_the_rest():
     assert 8 <= frames.max() <= 12
 
 
+def test_jitter_moves_every_point_on_its_own_by_at_most_its_limit():
+    settings = dataclasses.replace(NONE, jitter_db=0.7)
+    levels = crops(NONE)
+    moved = vary(settings, levels) - levels[:, : FRONT_END.chunk_frames].numpy()
+    limit = 0.7 / FRONT_END.level_step_db
+    assert limit * 0.99 < np.abs(moved).max() <= limit * 1.001
+    assert moved.std() == pytest.approx(limit / 3**0.5, rel=0.01)
+
+
+def test_blending_adds_powers_not_decibels():
+    step = FRONT_END.level_step_db
+    levels = np.full((2, 3, FRONT_END.mel_bands), 240, np.float32)
+    levels[1] -= 20 / step  # 20 dB softer
+    blended = augment.blend(tf.constant(levels), FRONT_END, tf.constant([0.5, 0.75])).numpy()
+    np.testing.assert_allclose(blended[0] * step, 120 + 10 * np.log10(0.5 + 0.5 * 0.01), atol=0.01)
+    np.testing.assert_allclose(blended[1] * step, 120 + 10 * np.log10(0.75 * 0.01 + 0.25), atol=0.01)
+
+
 def test_blend_shares_lie_between_half_and_all():
     shares = augment.blend_shares(tf.constant(500), augment.Augmentation(mixup=0.3), seed=tf.constant([5, 6])).numpy()
     assert shares.min() >= 0.5

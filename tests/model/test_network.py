@@ -1,10 +1,12 @@
 """What the network hears and what it does not."""
 
+import keras
+import librosa
 import numpy as np
 import pytest
 
 from features.config import FrontEnd
-from model.network import RelativeLevels, build_cnn
+from model.network import MEMBERS, RelativeLevels, Statistics, build_cnn
 
 
 def levels(front_end, seed=0):
@@ -37,3 +39,57 @@ def test_one_network_costs_the_same_at_either_hop():
         build_cnn(FrontEnd(hop_length=hop), ("a", "b")).get_layer("stem_relu").output.shape[1] for hop in (1024, 2048)
     }
     assert sizes == {22}
+
+
+def statistics(chunk, front_end):
+    layer = Statistics(front_end.frames_per_s, 80.0)
+    return np.asarray(layer((chunk.astype(np.float32) / 80 + 1)[None, :, :, None]))[0]
+
+
+def test_statistics_are_those_of_numpy_and_librosa():
+    front_end = FrontEnd(hop_length=2048)
+    frames, bands = front_end.chunk_frames, front_end.mel_bands
+    decibels = np.random.default_rng(1).uniform(-80, 0, (frames, bands))
+    mfccs = librosa.feature.mfcc(S=decibels.T, n_mfcc=24).T
+    found = statistics(decibels, front_end)
+    first, at = found[: 3 * bands].reshape(3, bands), 3 * bands
+    np.testing.assert_allclose(first[0], decibels.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(first[1], decibels.std(axis=0), atol=1e-3)
+    np.testing.assert_allclose(first[2], np.diff(decibels, axis=0).std(axis=0), atol=1e-3)
+    np.testing.assert_allclose(found[at : at + 24], mfccs.mean(axis=0), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(found[at + 24 : at + 48], mfccs.std(axis=0), rtol=1e-3, atol=1e-2)
+    at += 72
+    pairs = np.corrcoef(mfccs.T)[np.triu_indices(24, 1)]
+    np.testing.assert_allclose(found[at : at + len(pairs)], pairs, atol=0.01)
+    lagged = found[at + len(pairs) :][: 16 * 16].reshape(16, 16)
+    unit = (mfccs - mfccs.mean(axis=0)) / mfccs.std(axis=0)
+    np.testing.assert_allclose(lagged, unit[:-1, :16].T @ unit[1:, :16] / frames, atol=0.01)
+
+
+@pytest.mark.parametrize("hz", [0.5, 2.0, 4.0])
+def test_the_modulation_spectrum_peaks_where_the_music_pulses(hz):
+    front_end = FrontEnd(hop_length=2048)
+    pulse = -40 + 10 * np.sin(2 * np.pi * hz * np.arange(front_end.chunk_frames) / front_end.frames_per_s)
+    found = statistics(np.tile(pulse[:, None], (1, front_end.mel_bands)), front_end)
+    spectrum = found[-16 * len(Statistics.MODULATION_HZ) :].reshape(16, -1)
+    assert np.abs(np.array(Statistics.MODULATION_HZ)[spectrum.argmax(axis=1)] - hz).max() < 0.17
+
+
+def test_silence_and_a_single_band_give_finite_statistics():
+    front_end = FrontEnd(hop_length=2048)
+    silent = np.full((front_end.chunk_frames, front_end.mel_bands), -80.0)
+    assert np.isfinite(statistics(silent, front_end)).all()
+    silent[:, 3] = 0
+    assert np.isfinite(statistics(silent, front_end)).all()
+
+
+def test_members_are_asked_together_and_each_has_a_say():
+    front_end = FrontEnd(hop_length=2048)
+    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4))
+    chunks = levels(front_end)
+    members = [
+        np.asarray(keras.Model(network.input, network.get_layer(name).output)(chunks), np.float64) for name in MEMBERS
+    ]
+    log_p = [logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)) for logits in members]
+    np.testing.assert_allclose(network(chunks), sum(log_p) / 2, atol=1e-4)
+    assert not np.allclose(log_p[0], log_p[1], atol=1e-3)

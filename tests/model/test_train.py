@@ -11,6 +11,7 @@ import tiny_shards
 from features.errors import BundleError, UsageError
 from model import bundle, dataset, train
 from model.augment import Augmentation
+from model.network import MEMBERS
 from model.train import TrainConfig
 
 GENRES = tiny_shards.GENRES
@@ -96,7 +97,7 @@ def test_transfer_keeps_the_body_and_renews_the_last_layer_for_new_labels(shards
     source = bundle.load_model(trained)
     for layer, before in zip(network.layers, source.layers, strict=True):
         for new, old in zip(layer.get_weights(), before.get_weights(), strict=True):
-            is_new = layer.name == "logits"
+            is_new = layer.name in MEMBERS
             assert np.array_equal(new, old) != is_new
     with pytest.raises(BundleError, match="another shape"):
         train._network(shards, dataclasses.replace(TINY, widths=(4, 4, 8, 16)), trained)
@@ -138,7 +139,7 @@ def loss_of(claimed, logits, *, partner=None, share=1.0, opinion=None, smoothing
     partner = claimed if partner is None else np.array([partner], np.float32)
     opinion = np.zeros_like(claimed) if opinion is None else np.array([opinion], np.float32)
     targets = dataset.pack(claimed, partner, np.array([share], np.float32), opinion)
-    return float(train.claims_loss(smoothing, teacher_share)(targets, np.array([logits], np.float32))[0])
+    return float(train.claims_loss(smoothing, teacher_share)(targets, np.array([[logits]], np.float32))[0])
 
 
 P = np.array([0.5, 0.3, 0.2])
@@ -169,3 +170,9 @@ def test_teachers_share_the_say_with_claims_and_have_it_alone_without():
 def test_smoothing_spreads_its_share_over_all_genres():
     expected = -0.9 * np.log(0.5) - 0.1 * np.log(P).mean()
     assert loss_of([1, 0, 0], Z, smoothing=0.1) == pytest.approx(expected, abs=1e-5)
+
+
+def test_members_of_a_network_each_owe_the_loss():
+    targets = dataset.pack(*(np.array([[0, 1, 0]], np.float32),) * 2, np.ones(1, np.float32), np.zeros((1, 3), "f4"))
+    logits = np.array([[Z, np.log([0.1, 0.8, 0.1]).tolist()]], np.float32)
+    assert float(train.claims_loss(0.0, 0.5)(targets, logits)[0]) == pytest.approx(-np.log(0.3) - np.log(0.8), abs=1e-5)
