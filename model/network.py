@@ -154,7 +154,7 @@ def build_cnn(
     front_end: FrontEnd,
     labels: tuple[str, ...],
     *,
-    widths: tuple[int, ...] = (16, 32, 64, 128, 128),
+    widths: tuple[int, ...] = (24, 48, 96, 128, 128),
     hidden: int = 256,
     dropout: float = 0.3,
     floor_db: float = 80.0,

@@ -56,7 +56,7 @@ class TrainConfig:
     splits: tuple[str, ...] = ("train",)
     valid_split: str | None = "valid"
     fold: tuple[int, int] | None = None
-    epochs: int = 50
+    epochs: int = 18
     batch_size: int = 128
     crops_per_track: int = 8
     learning_rate: float = 3e-3
@@ -68,7 +68,7 @@ class TrainConfig:
     patience: int = 0
     temperature: float = 1.0
     seed: int = 0
-    widths: tuple[int, ...] = (16, 32, 64, 128, 128)
+    widths: tuple[int, ...] = (24, 48, 96, 128, 128)
     hidden: int = 256
     dropout: float = 0.3
     floor_db: float = 80.0
