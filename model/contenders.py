@@ -152,7 +152,7 @@ class _Network:
         import keras
 
         def on_epoch_end(epoch: int, logs: dict[str, Any] | None = None) -> None:
-            self._tell(f"epoch {epoch + 1}/{self._epochs}, loss {float((logs or {}).get('loss', np.nan)):.3f}")
+            self._tell(f"{epoch + 1} done, loss {float((logs or {}).get('loss', np.nan)):.3f}")
 
         return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 

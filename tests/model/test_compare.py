@@ -143,14 +143,15 @@ class ShortRecipe(TrainConfig):
 @pytest.mark.parametrize(("name", "epochs"), [("VGG-like CNN", 3), ("genrebeam's CNN", 12)])
 def test_networks_hear_a_bright_stripe(chunks, monkeypatch, name, epochs):
     monkeypatch.setattr("model.train.TrainConfig", ShortRecipe)
+    few = chunks.where(chunks.position < 2)
     told = []
     plan = Plan((), (name,), epochs)
-    tested = compare.protocols(chunks, "valid", leaky=False)
-    (row,) = compare.compare(chunks, tested, plan, tell=told.append)
+    tested = compare.protocols(few, "valid", leaky=False)
+    (row,) = compare.compare(few, tested, plan, tell=told.append)
     assert row.algorithm == f"{name}, {epochs} epochs"
     assert row.track_accuracy > 0.6
     assert min(row.fit_s, row.predict_ms, row.size_kb) > 0
-    assert any(f"epoch {epochs}/{epochs}" in text for text in told)
+    assert f"{row.algorithm}: {epochs} done, loss" in told[-1]
 
 
 def test_stretches_hold_every_moment_of_the_chunks_once():
