@@ -28,6 +28,12 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((np.maximum(mel, 15) - 15) / 27))
 
 
+def band_edges_hz(front_end: FrontEnd) -> NDArray[np.float64]:
+    """Where the bands begin, peak and end: band i begins at [i], peaks at [i + 1] and ends at [i + 2]."""
+    low, high = _hz_to_mel(np.array([front_end.fmin_hz, front_end.fmax_hz]))
+    return _mel_to_hz(np.linspace(low, high, front_end.mel_bands + 2))
+
+
 @functools.lru_cache(maxsize=4)
 def mel_filters(front_end: FrontEnd) -> NDArray[np.float32]:
     """Triangular filters of unit area, as `librosa.filters.mel(norm="slaney")` defines them, transposed.
@@ -39,8 +45,7 @@ def mel_filters(front_end: FrontEnd) -> NDArray[np.float32]:
         float32 [n_fft // 2 + 1, mel_bands].
     """
     bins_hz = np.arange(front_end.n_fft // 2 + 1) * front_end.sample_rate_hz / front_end.n_fft
-    low, high = _hz_to_mel(np.array([front_end.fmin_hz, front_end.fmax_hz]))
-    edges_hz = _mel_to_hz(np.linspace(low, high, front_end.mel_bands + 2))
+    edges_hz = band_edges_hz(front_end)
     lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising = (bins_hz[:, None] - lower) / (centre - lower)
     falling = (upper - bins_hz[:, None]) / (upper - centre)

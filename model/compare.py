@@ -1,43 +1,46 @@
 """The exploration that tutorials do, on the same tracks as our network: features x algorithms, honestly and leakily.
 
-Every feature is computed from the log-Mel levels of a chunk; a track's answer is the mean of its chunks'. The
-leaky protocol draws test chunks from the songs trained on, with overlap. It is here because that is where most
-published figures near 0.9 come from, and is marked so wherever it appears.
+A track's answer is the mean of its chunks'. The leaky protocol draws test chunks from the songs trained on, with
+overlap. It is here because that is where most published figures near 0.9 come from, and is marked so wherever it
+appears. What is learned from is in model/handcrafted.py, what learns in model/contenders.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import functools
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.chunks import chunks_of
-from features.config import FrontEnd
-from model import shardset
+from features.errors import UsageError
+from model import contenders, handcrafted, shardset
+from model.contenders import Chunks, Contender, Tell
 from model.shardset import ShardSet
 
-Features = Callable[[NDArray[np.uint8], FrontEnd], NDArray[np.float32]]
-_MFCCS = 20
-_FLOOR_DB = 80.0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Chunks:
-    """The chunks of labelled tracks: uint8 [chunks, frames, mel_bands], genre index and track number of each."""
-
-    levels: NDArray[np.uint8]
-    genre: NDArray[np.int64]
-    track: NDArray[np.int64]
+HONEST, LEAKY = "honest", "LEAKY"
+_LEVELS = "log-Mel as it is"  # what networks are told
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table. Times are per 1,000 chunks of 4 s; `size_kb` is that of the pickled model."""
+    """One line of the table.
+
+    Attributes:
+        protocol: HONEST or LEAKY.
+        track_accuracy: over tracks, each answered by the mean of its test chunks.
+        fit_s: CPU seconds of all threads, without computing the features. Not the clock's: these runs take hours,
+            and what else a machine does in them is not the algorithm's fault.
+        predict_ms: CPU milliseconds per 1,000 chunks, with computing the features.
+        size_kb: of the pickled model; of its weights where it is a network of Keras.
+        tracks: tested.
+    """
 
     protocol: str
     features: str
@@ -48,171 +51,242 @@ class Row:
     fit_s: float
     predict_ms: float
     size_kb: float
+    tracks: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.protocol, self.features, self.algorithm
 
 
-def decibels(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """Decibels below the loudest point of each chunk, not below -80: float32 of the same shape."""
-    values = levels.astype(np.float32) * front_end.level_step_db
-    return np.maximum(values - values.max(axis=(1, 2), keepdims=True), -_FLOOR_DB)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is measured: every feature with every algorithm of scikit-learn, and the networks.
 
+    Attributes:
+        features: names from handcrafted.FEATURES; none for all.
+        algorithms: names from `algorithm_names`; none for all but the networks, which cost minutes to hours.
+        epochs: of the networks; None for what their recipes say.
 
-def log_mel_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """Mean, deviation and deviation of the frame-to-frame difference of each Mel band: [chunks, 3 mel_bands]."""
-    return _statistics(decibels(levels, front_end))
-
-
-def mfcc_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """The same three of the first 20 MFCCs (orthonormal DCT-II of the decibels, as librosa has it): [chunks, 60]."""
-    from scipy.fft import dct
-
-    return _statistics(dct(decibels(levels, front_end), axis=2, norm="ortho")[:, :, :_MFCCS])
-
-
-def spectral_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """The same three of centroid, bandwidth, roll-off (85 %), flatness and contrast in 6 ranges: [chunks, 30].
-
-    Definitions as in librosa.feature, over Mel bands instead of FFT bins; the first three are in bands.
+    Raises:
+        UsageError: a name there is not, with those there are.
     """
-    level_db = decibels(levels, front_end)
-    power = 10 ** (level_db / 10)
-    share = power / power.sum(axis=2, keepdims=True)
-    band = np.arange(front_end.mel_bands, dtype=np.float32)
-    centroid = (share * band).sum(axis=2)
-    bandwidth = np.sqrt((share * (band - centroid[:, :, None]) ** 2).sum(axis=2))
-    roll_off = (share.cumsum(axis=2) < 0.85).sum(axis=2)
-    flatness = level_db.mean(axis=2) - 10 * np.log10(power.mean(axis=2))
-    ranges = [np.sort(part, axis=2) for part in np.array_split(level_db, 6, axis=2)]
-    contrast = [part[:, :, -2:].mean(axis=2) - part[:, :, :2].mean(axis=2) for part in ranges]
-    return _statistics(np.stack([centroid, bandwidth, roll_off, flatness, *contrast], axis=2))
+
+    features: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    epochs: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, given, known in (
+            ("--features", self.features, list(handcrafted.FEATURES)),
+            ("--algorithm", self.algorithms, algorithm_names()),
+        ):
+            if unknown := sorted(set(given) - set(known)):
+                raise UsageError(f"{option} {', '.join(unknown)}: choose from {', '.join(known)}")
+        if self.epochs is not None and self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs}: must be 1 or more")
+
+    def entries(self, tell: Tell = lambda _: None) -> list[tuple[str, str, Callable[[], Contender]]]:
+        """Features, algorithm, and how to make it; what takes long comes last."""
+        simple = contenders.scikit_learn(self.seed)
+        chosen = self.algorithms or tuple(simple)
+        found: list[tuple[str, str, Callable[[], Contender]]] = [
+            (features, name, make)
+            for features in (self.features or handcrafted.FEATURES)
+            for name, make in simple.items()
+            if name in chosen
+        ]
+        for name, network in contenders.NETWORKS.items():
+            if name in chosen:
+                epochs = self.epochs or network.EPOCHS
+                make = functools.partial(network, epochs, seed=self.seed, tell=tell)
+                found.append((_LEVELS, f"{name}, {epochs} epochs", make))
+        return found
 
 
-FEATURES: dict[str, Features] = {
-    "log-Mel statistics": log_mel_statistics,
-    "MFCC statistics": mfcc_statistics,
-    "spectral statistics": spectral_statistics,
-}
-
-
-def algorithms(seed: int = 0) -> dict[str, Any]:
-    """The usual suspects of scikit-learn, each behind a standard scaler."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    found = {
-        "k-NN": KNeighborsClassifier(5),
-        "logistic regression": LogisticRegression(C=0.01, max_iter=300),
-        "SVM": SVC(C=3.0, probability=False, random_state=seed),
-        "random forest": RandomForestClassifier(300, random_state=seed),
-        "gradient boosting": HistGradientBoostingClassifier(max_iter=100, random_state=seed),
-        "dense network": MLPClassifier((256, 64), early_stopping=True, random_state=seed),
-    }
-    return {name: make_pipeline(StandardScaler(), algorithm) for name, algorithm in found.items()}
+def algorithm_names() -> list[str]:
+    return [*contenders.scikit_learn(), *contenders.NETWORKS]
 
 
 def read_chunks(shards: ShardSet, splits: Sequence[str]) -> Chunks:
-    """All chunks of the tracks of exactly one genre."""
-    levels, genre, track = [], [], []
-    for number, (features, labels) in enumerate(shardset.read(shards, splits)):
-        if len(labels.genres) == 1 and labels.genres[0] in shards.labels:
-            cut = chunks_of(features.log_mel, shards.front_end)
-            levels.append(cut)
-            genre += [shards.labels.index(labels.genres[0])] * len(cut)
-            track += [number] * len(cut)
-    return Chunks(np.concatenate(levels), np.array(genre), np.array(track))
+    """All chunks of the tracks of exactly one genre.
+
+    Raises:
+        UsageError: no such split, or no such track in it.
+    """
+    levels: list[NDArray[np.uint8]] = []
+    origin: list[tuple[int, int, int, str]] = []
+    for split in splits:
+        before = len(levels)
+        for features, claim in shardset.read(shards, [split]):
+            if len(claim.genres) == 1 and claim.genres[0] in shards.labels:
+                cut = chunks_of(features.log_mel, shards.front_end)
+                label = shards.labels.index(claim.genres[0])
+                origin += [(label, len(levels), position, split) for position in range(len(cut))]
+                levels.append(cut)
+        if len(levels) == before:
+            raise UsageError(f"{shards.path}: no track of one genre in split {split!r}")
+    genre, track, position, split_of = (np.array(column) for column in zip(*origin, strict=True))
+    return Chunks(np.concatenate(levels), genre, track, position, split_of, shards.labels, shards.front_end)
+
+
+def protocols(chunks: Chunks, test_split: str, *, leaky: bool = True, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
+    """Which chunks are tested, by protocol; the others are trained on.
+
+    Honest: those of a split, whose artists are on no other side. LEAKY: a fifth of all chunks at random; their
+    neighbours, which overlap them, stay in training.
+    """
+    found = {HONEST: chunks.split == test_split}
+    if leaky:
+        found[LEAKY] = np.random.default_rng(seed).random(len(chunks.genre)) < 0.2
+    return found
 
 
 def compare(
-    train: Chunks,
-    test: Chunks,
-    front_end: FrontEnd,
+    chunks: Chunks,
+    tested: Mapping[str, NDArray[np.bool_]],
+    plan: Plan,
     *,
-    protocol: str,
-    features: Mapping[str, Features] = FEATURES,
-    seed: int = 0,
-    only: Sequence[str] = (),
-) -> list[Row]:
-    """Fit and score every feature with every algorithm (or those named in `only`)."""
-    rows = []
-    for feature_name, compute in features.items():
-        x, x_test = compute(train.levels, front_end), compute(test.levels, front_end)
-        for name, model in algorithms(seed).items():
-            if not only or name in only:
-                rows.append(_score(model, x, train, x_test, test, labels=(protocol, feature_name, name)))
-    return rows
+    done: Collection[tuple[str, str, str]] = (),
+    tell: Tell = lambda _: None,
+) -> Iterator[Row]:
+    """Fit and score, one row after the other.
 
-
-def leaky_split(chunks: Chunks, *, seed: int = 0) -> tuple[Chunks, Chunks]:
-    """A fifth of the chunks at random as test: their neighbours, which overlap them, stay in training. A leak."""
-    test = np.random.default_rng(seed).random(len(chunks.genre)) < 0.2
-    return tuple(Chunks(chunks.levels[m], chunks.genre[m], chunks.track[m]) for m in (~test, test))  # type: ignore[return-value]
+    Args:
+        tested: which chunks are tested by which protocol, as `protocols` has it.
+        done: keys of rows that are not measured again.
+        tell: is told what is being measured.
+    """
+    doing = ""
+    entries = plan.entries(lambda text: tell(f"{doing}: {text}"))
+    x: NDArray[Any] = chunks.levels
+    computed, features_s = _LEVELS, 0.0
+    for features, algorithm, make in entries:
+        for protocol, test in tested.items():
+            if (protocol, features, algorithm) in done:
+                continue
+            doing = f"{protocol}: {features}, {algorithm}"
+            tell(doing)
+            if features != computed:
+                began = time.process_time()
+                levels = features == _LEVELS
+                x = chunks.levels if levels else handcrafted.of_chunks(features, chunks.levels, chunks.front_end)
+                computed, features_s = features, 0.0 if levels else time.process_time() - began
+            measured = _measure(make(), x, chunks, test)
+            measured["predict_ms"] += features_s / len(chunks.genre) * 1e6
+            yield Row(protocol, features, algorithm, **measured)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table, best first within each protocol."""
-    columns = "protocol,features,algorithm,track,chunk,macro F1,fit s,ms per 1000 chunks,kB".split(",")
+    """The table, the honestly best first, with the leaky figures beside; costs are those of the honest run."""
+    scores = [f"{protocol} {name}" for protocol in (HONEST, LEAKY) for name in ("track", "chunk", "macro F1")]
+    columns = ["features", "algorithm", *scores, "fit, CPU s", "CPU ms per 1000 chunks", "kB"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for row in sorted(rows, key=lambda row: (row.protocol, -row.track_accuracy)):
-        scores = f"{row.track_accuracy:.3f} | {row.chunk_accuracy:.3f} | {row.macro_f1:.3f}"
-        costs = f"{row.fit_s:.1f} | {row.predict_ms:.0f} | {row.size_kb:.0f}"
-        lines.append(f"| {row.protocol} | {row.features} | {row.algorithm} | {scores} | {costs} |")
+    for (features, algorithm), pair in _pairs(rows):
+        cells = [features, algorithm]
+        for protocol in (HONEST, LEAKY):
+            row = pair.get(protocol)
+            values = (row.track_accuracy, row.chunk_accuracy, row.macro_f1) if row else ()
+            cells += [f"{value:.3f}" for value in values] or ["–"] * 3
+        costs = pair.get(HONEST) or pair[LEAKY]
+        cells += [f"{costs.fit_s:.1f}", f"{costs.predict_ms:.0f}", f"{costs.size_kb:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def plot(rows: Sequence[Row], file: Any) -> None:
-    """Track accuracies as bars, honest beside leaky."""
+    """Track accuracies as bars, honest beside leaky, the honestly best on top."""
     from matplotlib.figure import Figure
 
-    names = sorted({(row.features, row.algorithm) for row in rows})
-    protocols = sorted({row.protocol for row in rows})
-    figure = Figure(figsize=(9, 0.35 * len(names) + 1.5), layout="constrained")
+    pairs = _pairs(rows)[::-1]
+    figure = Figure(figsize=(9, 0.32 * len(pairs) + 1.5), layout="constrained")
     axes = figure.subplots()
-    for index, protocol in enumerate(protocols):
-        accuracy = {(row.features, row.algorithm): row.track_accuracy for row in rows if row.protocol == protocol}
-        at = np.arange(len(names)) + 0.4 * index
-        axes.barh(at, [accuracy.get(name, 0.0) for name in names], height=0.38, label=protocol)
-    axes.set_yticks(np.arange(len(names)) + 0.2, [f"{algorithm}, {features}" for features, algorithm in names])
-    axes.set(xlim=(0, 1), xlabel="track accuracy")
-    axes.legend()
+    names = {HONEST: "honest: artists never heard", LEAKY: "LEAKY: chunks of the songs trained on"}
+    for index, (protocol, name) in enumerate(names.items()):
+        accuracy = [pair[protocol].track_accuracy if protocol in pair else 0.0 for _, pair in pairs]
+        if any(accuracy):
+            axes.barh(np.arange(len(pairs)) - 0.4 * index, accuracy, height=0.38, label=name)
+    axes.set_yticks(np.arange(len(pairs)) - 0.2, [f"{algorithm} | {features}" for (features, algorithm), _ in pairs])
+    axes.set(xlim=(0, 1), xlabel="track accuracy", ylim=(-1, len(pairs)))
+    figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(file, dpi=110)
 
 
-def _statistics(values: NDArray[Any]) -> NDArray[np.float32]:
-    """[chunks, frames, n] to [chunks, 3 n]."""
-    parts = [values.mean(axis=1), values.std(axis=1), np.diff(values, axis=1).std(axis=1)]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+def load_rows(folder: Path, recipe: Mapping[str, Any]) -> list[Row]:
+    """The rows of compare.json, which an earlier call wrote; none where there is no such file.
+
+    Raises:
+        UsageError: it is damaged, or of other shards, splits or another seed.
+    """
+    file = folder / "compare.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        rows = [Row(**row) for row in values.pop("rows")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{file}: not a comparison of this genrebeam; give another --output") from error
+    if values != dict(recipe):
+        differing = ", ".join(sorted(key for key in recipe if values.get(key) != recipe[key]))
+        raise UsageError(f"{file}: holds a comparison with another {differing}; give another --output")
+    return rows
 
 
-def _score(
-    model: Any, x: NDArray[Any], train: Chunks, x_test: NDArray[Any], test: Chunks, *, labels: tuple[str, str, str]
-) -> Row:
+def save(rows: Sequence[Row], folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Write compare.json, compare.md and compare.png; a kill leaves the rows of before or these.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".partial-compare.json"
+        values = dict(recipe) | {"rows": [dataclasses.asdict(row) for row in rows]}
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        partial.replace(folder / "compare.json")
+        (folder / "compare.md").write_text(markdown(rows), encoding="utf-8")
+        plot(rows, folder / "compare.png")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot write the comparison: {error.strerror}") from error
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[tuple[str, str], dict[str, Row]]]:
+    """Features and algorithm with their rows by protocol, the honestly best first."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row.features, row.algorithm), {})[row.protocol] = row
+
+    def accuracy(protocol: str, pair: Mapping[str, Row]) -> float:
+        return pair[protocol].track_accuracy if protocol in pair else 0.0
+
+    return sorted(found.items(), key=lambda item: (-accuracy(HONEST, item[1]), -accuracy(LEAKY, item[1])))
+
+
+def _measure(model: Contender, x: NDArray[Any], chunks: Chunks, test: NDArray[np.bool_]) -> dict[str, Any]:
+    """The figures of a row."""
     from sklearn.metrics import f1_score
 
-    began = time.perf_counter()
-    model.fit(x, train.genre)
-    fitted = time.perf_counter()
-    # An SVM has votes instead of probabilities; the mean of either is a track's answer.
-    scores = model.predict_proba(x_test) if hasattr(model, "predict_proba") else model.decision_function(x_test)
-    done = time.perf_counter()
-    tracks, index = np.unique(test.track, return_inverse=True)
-    means = np.zeros((len(tracks), scores.shape[1]))
-    np.add.at(means, index, scores)
+    train, asked = chunks.where(~test), chunks.where(test)
+    x_train, x_test = x[~test], x[test]
+    began = time.process_time()
+    model.fit(x_train, train)
+    fitted = time.process_time()
+    scores = model.scores(x_test)
+    done = time.process_time()
+    tracks, index = np.unique(asked.track, return_inverse=True)
+    sums = np.zeros((len(tracks), scores.shape[1]))
+    np.add.at(sums, index, scores)
     truth = np.zeros(len(tracks), int)
-    truth[index] = test.genre
-    answers = model.classes_[means.argmax(axis=1)]
-    protocol, features, algorithm = labels
-    return Row(
-        protocol,
-        features,
-        algorithm,
-        track_accuracy=float((answers == truth).mean()),
-        chunk_accuracy=float((model.classes_[scores.argmax(axis=1)] == test.genre).mean()),
-        macro_f1=float(f1_score(truth, answers, average="macro", zero_division=0.0)),
-        fit_s=fitted - began,
-        predict_ms=(done - fitted) / len(x_test) * 1e6,
-        size_kb=len(pickle.dumps(model)) / 1e3,
-    )
+    truth[index] = asked.genre
+    answers = sums.argmax(axis=1)
+    return {
+        "track_accuracy": float((answers == truth).mean()),
+        "chunk_accuracy": float((scores.argmax(axis=1) == asked.genre).mean()),
+        "macro_f1": float(f1_score(truth, answers, average="macro", zero_division=0.0)),
+        "fit_s": fitted - began,
+        "predict_ms": (done - fitted) / len(x_test) * 1e6,
+        "size_kb": model.size_bytes() / 1e3,
+        "tracks": len(tracks),
+    }

@@ -24,11 +24,19 @@ def test_every_command_has_help_and_stands_in_the_readme(name):
     assert f"genrebeam {name}" in README or f"`{name}`" in README
 
 
-def test_every_option_of_tag_is_documented():
-    command = cli.cli.get_command(None, "tag")
+@pytest.mark.parametrize(("name", "document"), [("tag", "cli.md"), ("compare", "training.md")])
+def test_every_option_is_documented(name, document):
+    command = cli.cli.get_command(None, name)
     options = {o for p in command.params if p.param_type_name == "option" for o in p.opts}
-    missing = sorted(o for o in options if f"`{o}" not in text("cli.md"))
+    missing = sorted(o for o in options if f"`{o}" not in text(document))
     assert not missing
+
+
+def test_every_feature_and_algorithm_of_compare_is_documented():
+    from model import compare, handcrafted
+
+    names = [*handcrafted.FEATURES, *compare.algorithm_names()]
+    assert not [name for name in names if f"`{name}`" not in text("training.md")]
 
 
 @pytest.mark.parametrize("schema", [RESULTS, REJECTS])
