@@ -42,9 +42,13 @@ setup(
             "pandas>=2.2",
             "duckdb>=1",
             "psutil>=5.9",
+            "moto[s3]>=5.2",  # an S3 on this machine. Not moto[server], which brings 100 MB for other services
+            "flask",  # what of it moto's server needs for S3
+            "flask-cors",
+            "google-cloud-storage>=2.18.2",
         ],
-        "gcp": ["apache-beam[gcp]"],
-        "aws": ["apache-beam[aws]"],
+        "gcp": ["apache-beam[gcp]"],  # google-cloud-storage among them
+        "aws": ["apache-beam[aws]", "boto3>=1.36"],  # conditional puts; Beam would take older ones
         "hadoop": ["apache-beam[hadoop]"],
     },
     entry_points={"console_scripts": ["genrebeam=pipelines.cli:main"]},

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import itertools
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,9 +29,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from features.errors import TrackError, UsageError
+from features.errors import TrackError, UnreadableFile, UsageError
 from features.schema import Rejection, Track
-from pipelines import journal
+from pipelines import journal, objects
 from pipelines.journal import Entry, Origins, Version
 from pipelines.ledger import RESULTS_DIR, newest_results
 from pipelines.library import local_path
@@ -49,6 +52,7 @@ from pipelines.tags.writer import (
 )
 
 BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
+_FETCHED_BYTES = 256 << 20  # of objects on the local disk at a time, per thread; or one object
 Result = TypeVar("Result")
 HARD_LINKS = ("skip", "break")
 _LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
@@ -149,12 +153,38 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
+class Original:
+    """A file as it is now: itself, or a copy of an object in a store.
+
+    Attributes:
+        path: where it can be read and, in the case of an object, may be changed.
+        seen: the object; None for a file.
+    """
+
+    uri: str
+    path: str
+    size: int
+    mtime_ns: int
+    seen: objects.Seen | None = None
+
+    @property
+    def version(self) -> Version:
+        return self.size, self.mtime_ns // 1000
+
+
+@dataclasses.dataclass(frozen=True)
 class Planned:
     """A change that waits to be made, with the journal's row about it."""
 
     wanted: Wanted
+    original: Original
     entry: Entry
     change: Change
+
+    @property
+    def target(self) -> str:
+        """What is changed, by a name that two links to it share."""
+        return self.original.uri if self.original.seen else self.original.path
 
     @property
     def done(self) -> Done:
@@ -162,27 +192,86 @@ class Planned:
 
 
 def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
-    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file."""
+    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file.
+
+    Raises:
+        UsageError: a store cannot be used at all: its package or the credentials are missing.
+    """
+    done: list[Done] = []
+    for part in _parts(batch):
+        with contextlib.ExitStack() as stack:
+            scratch = ""
+            if any(objects.is_object(wanted.track.uri) for wanted in part):
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="genrebeam-"))
+            done += _work_part(part, task, scratch)
+    return done
+
+
+def _parts(batch: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """A batch in stretches whose objects fit on the local disk together."""
+    part: list[Wanted] = []
+    fetched = 0
+    for wanted in batch:
+        size = wanted.track.size if objects.is_object(wanted.track.uri) else 0
+        if part and size and fetched + size > _FETCHED_BYTES:
+            yield part
+            part, fetched = [], 0
+        part.append(wanted)
+        fetched += size
+    yield part
+
+
+def _work_part(part: Sequence[Wanted], task: Task, scratch: str) -> list[Done]:
     done: list[Done] = []
     planned: dict[str, Planned] = {}
-    for wanted in batch:
-        result = _guarded(wanted.track, plan, wanted, task)
+    receipts: list[Entry] = []
+    for wanted in part:
+        result = _guarded(wanted.track, plan, wanted, task, scratch, receipts)
         if isinstance(result, Done):
             done.append(result)
-        elif result.change.path in planned:  # two links to one file
+        elif result.target in planned:  # two links to one file
             done.append(Done(wanted.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
         else:
-            planned[result.change.path] = result
+            planned[result.target] = result
     if task.dry_run:
         return done + [one.done for one in planned.values()]
-    if planned:
-        journal.append(task.output_dir, [one.entry for one in planned.values()])
-    for one in planned.values():
-        failed = _guarded(one.wanted.track, write, one.change)
-        done.append(failed or one.done)
-    for folder in {Path(path).parent for path in planned}:
+    if entries := [*receipts, *(one.entry for one in planned.values())]:
+        journal.append(task.output_dir, entries)
+    receipts = []
+    try:
+        for one in planned.values():
+            failed = _guarded(one.wanted.track, _carry_out, one, receipts)
+            done.append(failed or one.done)
+    finally:
+        if receipts:
+            journal.append(task.output_dir, receipts)
+    for folder in {Path(one.change.path).parent for one in planned.values() if not one.original.seen}:
         sync_folder(folder)
     return done
+
+
+def _carry_out(one: Planned, receipts: list[Entry]) -> None:
+    """Write a file; of an object the local copy, which then takes the object's place. Raises TagError."""
+    original = one.original
+    with _named(original):
+        write(one.change)
+    if original.seen:
+        now = objects.replace_if_unchanged(original.uri, original.path, original.seen)
+        if now:
+            at = dt.datetime.now(dt.timezone.utc)
+            receipt = dataclasses.replace(one.entry, at=at, action=journal.PUT, mtime_ns_after=now.mtime_us * 1000)
+            receipts.append(receipt)
+
+
+@contextlib.contextmanager
+def _named(original: Original) -> Iterator[None]:
+    """Let messages name the object and not its local copy."""
+    try:
+        yield
+    except TagError as error:
+        if original.seen is None:
+            raise
+        raise type(error)(str(error).replace(original.path, original.uri)) from error
 
 
 def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | Done:
@@ -191,6 +280,8 @@ def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Resul
         return act(*arguments)
     except TrackError as error:
         name, message = type(error).__name__, str(error)
+    except UsageError:
+        raise
     except OSError as error:
         name, message = WriteFailed.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
     except Exception as error:  # a fault of ours in one strange file must not cost the others
@@ -199,28 +290,50 @@ def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Resul
     return Done(track, Outcome.FAILED, error=name, message=message)
 
 
-def plan(wanted: Wanted, task: Task) -> Planned | Done:
+def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Planned | Done:
     """What to change in one file, or why nothing. Reads the file and touches nothing.
+
+    Args:
+        scratch: a folder for a copy of an object.
+        receipts: takes the row of a put that was made, but not written down because its run was killed.
 
     Raises:
         TrackError: the file cannot be changed, and why.
         OSError: it cannot be read.
+        UsageError: its store cannot be used.
     """
-    local = local_path(wanted.track.uri)
-    if local is None:
-        raise NotTaggable(f"{wanted.track.uri}: only files on mounted file systems can be tagged")
-    path = os.path.realpath(local)
-    with Path(path).open("rb", buffering=0) as file:
+    original = _original(wanted.track.uri, scratch)
+    with _named(original), Path(original.path).open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
+        if original.seen is None:
+            original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)
         current = read_tags(file)
-        goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, status)
+        goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, original)
+        entry = Entry(
+            uri=wanted.track.uri,
+            track_id=wanted.track.track_id,
+            run_id=task.run_id,
+            at=dt.datetime.now(dt.timezone.utc),
+            action=journal.APPLY if wanted.heard else journal.UNDO,
+            before=current,
+            after=goal.values,
+            tags_before=(),
+            size_before=original.size,
+            mtime_ns_before=original.mtime_ns,
+            size_after=original.size,
+            mtime_ns_after=None,
+            temporary="",
+        )
+        if goal.put_over:
+            receipts.append(_receipt_of(entry, goal.put_over))
         if goal.outcome is not Outcome.WRITE:
             return Done(wanted.track, goal.outcome, current.genres, current.genres)
-        check_writable(path, status, break_hard_links=task.options.hard_links == "break")
+        if original.seen is None:
+            check_writable(original.path, status, break_hard_links=task.options.hard_links == "break")
         container = parse(file)
         tags = goal.tags(container)
         change = Change(
-            path=path,
+            path=original.path,
             identity=Identity.of(status),
             tags=tuple(tags),
             values=goal.values,
@@ -228,51 +341,79 @@ def plan(wanted: Wanted, task: Task) -> Planned | Done:
             temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
             mtime_ns=goal.mtime_ns,
         )
-    entry = Entry(
-        uri=wanted.track.uri,
-        track_id=wanted.track.track_id,
-        run_id=task.run_id,
-        at=dt.datetime.now(dt.timezone.utc),
-        action=journal.APPLY if wanted.heard else journal.UNDO,
-        before=current,
-        after=goal.values,
-        tags_before=keep(container),
-        size_before=status.st_size,
-        mtime_ns_before=status.st_mtime_ns,
-        size_after=change.size_after,
-        mtime_ns_after=goal.mtime_ns,
-        temporary=change.temporary,
+    entry = dataclasses.replace(entry, tags_before=keep(container), size_after=change.size_after)
+    if original.seen is None:
+        entry = dataclasses.replace(entry, mtime_ns_after=goal.mtime_ns, temporary=change.temporary)
+    return Planned(wanted, original, entry, change)
+
+
+def _original(uri: str, scratch: str) -> Original:
+    """A file by its path, links resolved, or an object in a fresh local copy.
+
+    Raises:
+        NotTaggable: neither.
+        UnreadableFile: the object cannot be read.
+    """
+    local = local_path(uri)
+    if local is not None:
+        return Original(uri, os.path.realpath(local), 0, 0)
+    if not objects.is_object(uri):
+        raise NotTaggable(f"{uri}: only files on mounted file systems, s3:// and gs:// can be tagged")
+    try:
+        with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
+            seen = objects.read(uri, copy.file)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{uri}: {error}") from error
+    return Original(uri, copy.name, seen.size, seen.mtime_us * 1000, seen)
+
+
+def _receipt_of(entry: Entry, put_over: Version) -> Entry:
+    """The row that a killed run owes about the object of an entry, which it had put over an earlier version."""
+    size, mtime_us = put_over
+    return dataclasses.replace(
+        entry,
+        at=entry.at - dt.timedelta(microseconds=1),
+        action=journal.PUT,
+        after=entry.before,
+        size_before=size,
+        mtime_ns_before=(mtime_us or 0) * 1000,
+        mtime_ns_after=entry.mtime_ns_before,
     )
-    return Planned(wanted, entry, change)
 
 
 class _Goal(NamedTuple):
     """What shall become of a file: unless `outcome` is WRITE, nothing.
 
-    `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear.
+    `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear. `put_over`:
+    the object is one that we put over this version, and perhaps it was never written down.
     """
 
     outcome: Outcome
     values: TagValues
     tags: Callable[[Container], list[Tag]] = lambda container: list(container.tags)
     mtime_ns: int = 0
+    put_over: Version | None = None
 
 
-def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Goal:
+def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
     assert wanted.heard
     decision = decide(current, wanted.heard, task.options.tags)
+    known, put_over = original.version in wanted.versions, None
+    if not known and current.provenance and (original.size, None) in wanted.versions:
+        known, put_over = True, (wanted.track.size, round(wanted.track.mtime * 1e6))
     values = decision.values
     if values is None:
-        return _Goal(decision.outcome, current)
-    if (status.st_size, status.st_mtime_ns // 1000) not in wanted.versions:
+        return _Goal(decision.outcome, current, put_over=put_over)
+    if not known:
         raise ChangedSinceAnalysis(
             f"{wanted.track.uri}: it changed after it was analysed; run `genrebeam tag` again to have it heard anew"
         )
-    mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else status.st_mtime_ns
-    return _Goal(decision.outcome, values, lambda file: with_genre(file, values.genres, values.provenance), mtime_ns)
+    mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else original.mtime_ns
+    tags = functools.partial(with_genre, genres=values.genres, provenance=values.provenance)
+    return _Goal(decision.outcome, values, tags, mtime_ns, put_over)
 
 
-def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, status: os.stat_result) -> _Goal:
+def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
     first = latest = None
     values = current
     for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
@@ -285,9 +426,12 @@ def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, status: os.sta
             f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
             f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
         )
-    untouched = (status.st_size, status.st_mtime_ns) == (latest.size_after, latest.mtime_ns_after)
-    mtime_ns = first.mtime_ns_before if untouched else status.st_mtime_ns
-    return _Goal(Outcome.WRITE, first.before, lambda file: with_kept(file, first.tags_before, first.before), mtime_ns)
+    untouched = (original.size, original.mtime_ns) == (latest.size_after, latest.mtime_ns_after)
+    mtime_ns = first.mtime_ns_before if untouched else original.mtime_ns
+    ours = original.seen is not None and original.size == latest.size_after
+    put_over = (latest.size_before, latest.mtime_ns_before // 1000) if ours else None
+    tags = functools.partial(with_kept, kept=first.tags_before, values=first.before)
+    return _Goal(Outcome.WRITE, first.before, tags, mtime_ns, put_over)
 
 
 @dataclasses.dataclass
@@ -367,7 +511,8 @@ def batches_of_journal(output_dir: Path) -> Batches:
 
 def _to_undo(entries: tuple[Entry, ...]) -> Wanted:
     last = entries[-1]
-    return Wanted(Track(last.uri, last.track_id, last.size_after, last.mtime_ns_after // 1000 / 1e6), entries=entries)
+    mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
+    return Wanted(Track(last.uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=entries)
 
 
 def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -21,11 +21,13 @@ from features.extract import ExtractLimits
 from features.isolated import IsolatedExtractor
 from features.records import parse
 from features.schema import Rejection, Track, TrackFeatures
+from pipelines import objects
 from pipelines.ledger import Ledger
 from pipelines.library import local_path
 from pipelines.progress import report
 
 REJECTED = "rejected"
+_BLOCK = 1 << 20
 _TAG_READER = "pipelines.tags.read:read_genres"
 
 
@@ -105,15 +107,22 @@ def local_copy(uri: str) -> Iterator[Path]:
     if path is not None:
         yield path
         return
+    # The suffix is kept: a few of mutagen's readers look at it.
+    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
+        if objects.is_object(uri):
+            objects.read(uri, copy.file)
+        else:
+            _fetch_through_beam(uri, copy.file)
+        yield Path(copy.name)
+
+
+def _fetch_through_beam(uri: str, file: IO[bytes]) -> None:
     from apache_beam.io.filesystem import BeamIOError, CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
-    # The suffix is kept: a few of mutagen's readers look at it.
-    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
-        try:
-            with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-                shutil.copyfileobj(remote, copy, 1 << 20)
-        except (BeamIOError, OSError, ValueError) as error:
-            raise UnreadableFile(f"cannot be fetched: {error}") from error
-        copy.flush()
-        yield Path(copy.name)
+    try:
+        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            shutil.copyfileobj(remote, file, _BLOCK)
+    except (BeamIOError, OSError, ValueError) as error:
+        raise UnreadableFile(f"cannot be fetched: {error}") from error
+    file.flush()

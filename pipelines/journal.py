@@ -1,7 +1,8 @@
 """The write-ahead journal of tag changes: DIR/applied/*.parquet, a row for each file before it is touched.
 
-A row is durable before its file is replaced, and the replacing is one rename; so the file itself tells whether the row
-came true, and nothing has to be committed afterwards. Documented in docs/tags.md.
+A row is durable before its file is replaced, and the replacing is one rename or one put; so the file itself tells
+whether the row came true, and nothing has to be committed afterwards. What only the store of an object knows, the time
+of a put, follows in a second row. Documented in docs/tags.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipelines.tags.writer import remove_leftover
 
 JOURNAL_DIR = "applied"
 APPLY, UNDO = "apply", "undo"
+PUT = "put"  # an object was written, and at that time: nothing to undo, and for `Origins` to know
 _PARTS_PER_ROW_GROUP = 256
 
 _PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
@@ -68,7 +70,8 @@ class Entry:
     Attributes:
         before, after: what reading the file gives.
         tags_before: our fields as they stood in the file, byte for byte.
-        temporary: the name of the copy beside the file while it is being made.
+        mtime_ns_after: None before an object is put, because its store tells the time.
+        temporary: the name of the copy beside the file while it is being made; an object has none.
     """
 
     uri: str
@@ -82,7 +85,7 @@ class Entry:
     size_before: int
     mtime_ns_before: int
     size_after: int
-    mtime_ns_after: int
+    mtime_ns_after: int | None
     temporary: str
 
     def to_row(self) -> dict[str, Any]:
@@ -154,7 +157,8 @@ def read(output_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table.sort_by("at") if "at" in names else table
 
 
-Version = tuple[int, int]  # a file's size in bytes and mtime in microseconds
+# A file's size in bytes and mtime in microseconds; without a time: an object that a put of ours may have made.
+Version = tuple[int, int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +178,7 @@ class Origins:
         table = read(output_dir, names)
         roots: dict[tuple[str, Version], Version] = {}
         for track_id, _, size, mtime, new_size, new_mtime in zip(*(table[n].to_pylist() for n in names), strict=True):
-            before, after = (size, mtime // 1000), (new_size, new_mtime // 1000)
+            before, after = (size, mtime // 1000), (new_size, None if new_mtime is None else new_mtime // 1000)
             roots[track_id, after] = roots.get((track_id, before), before)
         return Origins(roots)
 

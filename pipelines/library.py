@@ -2,7 +2,7 @@
 
 Every file found becomes a track or a rejection; nothing vanishes without a row. Local trees are walked
 directly (a million entries in seconds, and dangling links, loops and odd names are seen for what they
-are); everything with a scheme goes through Beam's FileSystems.
+are), buckets are listed by pipelines/objects.py, and other schemes go through Beam's FileSystems.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import fnmatch
 import glob
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
+from pipelines import objects
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 
@@ -69,12 +71,13 @@ def local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri)
 
 
-def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = ()) -> Discovery:
+def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()) -> Discovery:
     """Everything in the given folders, globs, manifests and single files.
 
     Args:
         libraries: as typed by the user.
         leave_out: folders not to look into, such as the output folder.
+        beam_flags: options of Beam's FileSystems.
 
     Raises:
         UsageError: a library that does not exist, cannot be read, or shares a track_id with another.
@@ -83,7 +86,7 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = ()) -> Dis
     tracks: dict[str, Track] = {}
     rejections: dict[str, Rejection] = {}
     for library in libraries:
-        for found in _find(library, skip):
+        for found in _find(library, skip, beam_flags):
             track = found.track if isinstance(found, Rejection) else found
             other = tracks.get(track.track_id) or getattr(rejections.get(track.track_id), "track", None)
             if other is not None and other.uri != track.uri:
@@ -99,9 +102,9 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = ()) -> Dis
     return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
 
 
-def _find(library: str, skip: set[str]) -> Iterator[Track | Rejection]:
+def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
     if "://" in library and not library.startswith("file://"):
-        yield from _find_remote(library)
+        yield from _find_remote(library, beam_flags)
         return
     path = local_path(library)
     assert path is not None
@@ -111,7 +114,7 @@ def _find(library: str, skip: set[str]) -> Iterator[Track | Rejection]:
             raise UsageError(f"{path}: this folder may not be read; check its permissions")
         yield from _walk(path.absolute(), skip)
     elif path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
-        yield from _read_manifest(path)
+        yield from _read_manifest(path, beam_flags)
     elif os.path.lexists(path):
         yield _judge(path.absolute(), path.name)
     elif glob.has_magic(str(path)):
@@ -195,7 +198,7 @@ def _relative(path: str, root: Path) -> str:
     return text
 
 
-def _read_manifest(path: Path) -> Iterator[Track | Rejection]:
+def _read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
     """The files a manifest names: text and playlists hold one per line, CSV and Parquet have a column `uri`.
 
     Relative names start at the manifest's folder. A CSV or Parquet manifest may carry `track_id` too.
@@ -203,7 +206,7 @@ def _read_manifest(path: Path) -> Iterator[Track | Rejection]:
     folder = path.absolute().parent
     for uri, track_id in _manifest_rows(path):
         if "://" in uri and not uri.startswith("file://"):
-            yield from _find_remote(uri, track_id)
+            yield _find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
             continue
         local = local_path(uri)
         assert local is not None
@@ -246,34 +249,74 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
         raise UsageError(f"{path}: this manifest cannot be read: {error.strerror}") from error
 
 
-def _find_remote(url: str, track_id: str = "") -> Iterator[Track | Rejection]:
-    """Objects below a URL, or matching it where it is a glob, through Beam's FileSystems."""
-    from apache_beam.io.filesystem import BeamIOError
-    from apache_beam.io.filesystems import FileSystems
-
-    def match(pattern: str) -> list:
-        try:
-            return list(FileSystems.match([pattern])[0].metadata_list)
-        except (BeamIOError, ValueError) as error:
-            scheme = url.split("://")[0]
-            raise UsageError(f"{url}: cannot be listed ({error}); is the extra for {scheme}:// installed?") from error
-
-    if glob.has_magic(url):
-        root, found = url[: url.rindex("/", 0, url.index(next(c for c in url if c in "*?["))) + 1], match(url)
-    else:
-        root, found = url.rstrip("/") + "/", match(url.rstrip("/") + "/**")
+def _find_remote(url: str, beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
+    """Everything below a URL, that URL itself, or what matches it where it is a glob."""
+    first_magic = next((i for i, c in enumerate(url) if c in "*?["), len(url))
+    root = url.rstrip("/") + "/"
+    if objects.is_object(url):  # the name itself first: it may hold characters that are magic in a glob
+        if not (found := _objects(root)):
+            root = url[: url.rindex("/") + 1]
+            found = [one for one in _objects(url) if one[0] == url]
         if not found:
-            root, found = url[: url.rindex("/") + 1], match(url)
+            matches = re.compile(_regex(url)).fullmatch
+            root = url[: url.rindex("/", 0, first_magic) + 1]
+            found = [one for one in _objects(url[:first_magic]) if matches(one[0])]
+    else:
+        found = [] if glob.has_magic(url) else _through_beam(root + "**", beam_flags)
+        if not found:
+            root, found = url[: url.rindex("/", 0, first_magic) + 1], _through_beam(url, beam_flags)
     if not found:
         raise UsageError(f"{url}: nothing there")
-    for metadata in sorted(found, key=lambda m: m.path):
-        identity = track_id or metadata.path.removeprefix(root)
-        track = Track(
-            metadata.path, identity, int(metadata.size_in_bytes), round(metadata.last_updated_in_seconds or 0, 6)
-        )
-        suffix = PurePosixPath(metadata.path).suffix.lower()
-        if suffix in _NOT_AUDIO_SUFFIXES:
-            message = f"{metadata.path}: {suffix} files are not audio"
-            yield Rejection(track, "discover", NotAudio.__name__, message)
-        else:
-            yield track
+    for uri, size, mtime in sorted(found):
+        track_id = uri.removeprefix(root)
+        if not any(fnmatch.fnmatchcase(part, junk) for part in track_id.split("/") for junk in _JUNK):
+            yield _judge_remote(uri, track_id, size, mtime)
+
+
+def _find_one_remote(uri: str, track_id: str, beam_flags: Sequence[str]) -> Track | Rejection:
+    """The file that a manifest names."""
+    try:
+        if objects.is_object(uri):
+            seen = objects.stat(uri)
+            return _judge_remote(uri, track_id, seen.size, seen.mtime_us / 1e6)
+        ((_, size, mtime),) = _through_beam(glob.escape(uri), beam_flags)
+        return _judge_remote(uri, track_id, size, mtime)
+    except (UnreadableFile, ValueError) as error:
+        reason = str(error) if isinstance(error, UnreadableFile) else "no such file"
+        return Rejection(Track(uri, track_id, 0, 0.0), "discover", UnreadableFile.__name__, f"{uri}: {reason}")
+
+
+def _judge_remote(uri: str, track_id: str, size: int, mtime: float) -> Track | Rejection:
+    track = Track(uri, track_id, size, mtime)
+    suffix = PurePosixPath(uri).suffix.lower()
+    if suffix in _NOT_AUDIO_SUFFIXES:
+        return Rejection(track, "discover", NotAudio.__name__, f"{uri}: {suffix} files are not audio")
+    return track
+
+
+def _objects(prefix: str) -> list[tuple[str, int, float]]:
+    """URL, size and mtime of all objects whose URL begins like this."""
+    return [(found.uri, found.size, found.mtime_us / 1e6) for found in objects.find(prefix)]
+
+
+def _regex(pattern: str) -> str:
+    """A glob as a regular expression, with the meaning that the module glob has with recursive=True."""
+    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|[*?]|\[!?[^]]+\])", pattern)  # every other one is magic
+    magic = [meaning.get(part) or part.replace("[!", "[^", 1) for part in parts[1::2]]
+    return "".join(re.escape(plain) + special for plain, special in zip(parts[::2], [*magic, ""], strict=True))
+
+
+def _through_beam(pattern: str, flags: Sequence[str]) -> list[tuple[str, int, float]]:
+    """URL, size and mtime of what matches, on any file system that Beam knows."""
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(flags)))  # hdfs:// is told by flags where its server is
+    try:
+        found = FileSystems.match([pattern])[0].metadata_list
+    except (BeamIOError, ValueError) as error:
+        scheme = pattern.split("://")[0]
+        raise UsageError(f"{pattern}: cannot be listed ({error}); is the extra for {scheme}:// installed?") from error
+    return [(one.path, int(one.size_in_bytes), round(one.last_updated_in_seconds or 0, 6)) for one in found]

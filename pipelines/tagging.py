@@ -172,7 +172,7 @@ def tag(options: TagOptions, console: Console) -> Report:
 def _pending_tracks(options: TagOptions, bundle: Bundle, ledger: Ledger, report: Report) -> list[Track]:
     """The tracks to analyse. What was turned down without being opened is written to the rejects here."""
     leave_out = [folder for folder in (options.output, options.features_output) if folder]
-    found = discover(options.libraries, leave_out=leave_out)
+    found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
     report.found = len(found.tracks) + len(found.rejections)
 
     def settled(track: Track) -> bool:

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
+from features.schema import Track
 from pipelines import apply
 from pipelines.apply import ApplyOptions, ApplyReport
 from pipelines.library import path_uri
-from pipelines.sinks import RESULTS
+from pipelines.sinks import RESULTS, track_columns
 from pipelines.tags.policy import TagPolicy
 
 RATE_HZ = 44_100
@@ -261,17 +262,28 @@ def results(
     track_ids: Sequence[str] | None = None,
 ) -> None:
     """A results dataset that heard these genres (label and confidence, the surest first) in these files."""
-    rows = []
     names = track_ids or [str(path.relative_to(root)) for path in heard]
+    tracks = {}
     for name, (path, genres) in zip(names, heard.items(), strict=True):
         status = path.stat()
+        tracks[Track(path_uri(path), name, status.st_size, status.st_mtime_ns // 1000 / 1e6)] = genres
+    results_of_tracks(output_dir, tracks, fingerprint=fingerprint, when=when, run_id=run_id)
+
+
+def results_of_tracks(
+    output_dir: Path,
+    heard: Mapping[Track, Sequence[tuple[str, float]]],
+    *,
+    fingerprint: str = "fp-1",
+    when: dt.datetime = WHEN,
+    run_id: str = "run-1",
+) -> None:
+    """The same for files that are not local."""
+    rows = []
+    for track, genres in heard.items():
         rows.append(
             {
-                "uri": path_uri(path),
-                "track_id": name,
-                "size": status.st_size,
-                "mtime": dt.datetime.fromtimestamp(0, dt.timezone.utc)
-                + dt.timedelta(microseconds=status.st_mtime_ns // 1000),
+                **track_columns(track),
                 "genre": genres[0][0] if genres else None,
                 "confidence": genres[0][1] if genres else None,
                 "top": [{"genre": genre, "score": score} for genre, score in genres],

@@ -18,15 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from features.schema import Track
 from pipelines import apply, journal
-from pipelines.apply import ApplyOptions, ApplyReport, Wanted
+from pipelines.apply import ApplyOptions, ApplyReport
 from pipelines.ledger import Ledger
 from pipelines.library import discover
 from pipelines.tags import writer
 from pipelines.tags.change import with_genre
 from pipelines.tags.parse import parse
-from pipelines.tags.policy import Outcome
 from pipelines.tags.read import TagValues, read_genres
 
 ROOT = Path(__file__).parents[2]
@@ -137,14 +135,6 @@ def test_a_file_that_vanished_is_a_reject(song: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_no_longer_audio_is_a_reject(song: Path, tmp_path: Path) -> None:
     song.write_bytes(b"hello")
     assert_left_alone(tagfiles.apply_all(tmp_path), tmp_path, song, b"hello", "NotTaggable")
-
-
-def test_an_object_store_is_refused_by_name(song: Path, tmp_path: Path) -> None:
-    wanted = apply.wanted_from_row(apply.results_to_write(tmp_path).to_pylist()[0])
-    remote = Wanted(Track("gs://bucket/a.mp3", "a.mp3", 1, 0.0), wanted.heard, wanted.versions)
-    (done,) = apply.work_batch([remote], apply.new_task(tmp_path, ApplyOptions()))
-    assert (done.outcome, done.error) == (Outcome.FAILED, "NotTaggable")
-    assert "gs://bucket/a.mp3" in done.message
 
 
 def test_a_name_that_is_not_utf8(music: Path, tmp_path: Path) -> None:
