@@ -122,6 +122,31 @@ def test_claims_fill_in_for_a_missing_genre(stored, tmp_path):
     assert read_all(with_claims)["one/c3"][1].genres == ("blues",)
 
 
+def test_the_first_column_that_claims_something_counts_and_names_with_semicolons_stay_whole(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "track_id,genre,artist,tags\n"
+        "a,,Harry Connick; Jr.,Pop\n"  # AllMusic writes commas so
+        "b,,Somebody,Pop;Blues\n"
+        "c,rock,Harry Connick; Jr.,Pop\n"
+        "d,,Nobody,\n"
+    )
+    claims = {"artist": {"Harry Connick; Jr.": ["jazz"]}, "tags": {"Pop": ["pop"], "Blues": ["blues"]}}
+    found = {track: labels.genres for track, labels in labelling.from_table(table, claims).items()}
+    assert found == {"a": ("jazz",), "b": ("blues", "pop"), "c": ("rock",), "d": ()}
+
+
+def test_the_claims_that_come_along_name_genres_of_the_shipped_model_only():
+    from model import bundle
+
+    labels = set(bundle.load_config(bundle.DEFAULT).labels)
+    claimed = [
+        genre for values in labelling.gtzan10_claims().values() for genres in values.values() for genre in genres
+    ]
+    assert set(claimed) == labels
+    assert all(len(set(g)) == len(g) > 0 for values in labelling.gtzan10_claims().values() for g in values.values())
+
+
 def write_wav(path, *, seconds=5, hz=440.0):
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = (np.sin(2 * np.pi * hz * np.arange(seconds * 22050) / 22050) * 20000).astype("<i2")
