@@ -306,7 +306,7 @@ class Gcs:
     def __init__(self) -> None:
         try:
             from google.auth.exceptions import DefaultCredentialsError
-            from google.cloud import storage
+            from google.cloud import storage  # type: ignore[attr-defined]  # a namespace package, which mypy cannot see into
             from google.cloud.storage.retry import DEFAULT_RETRY
         except ImportError as error:
             raise _needs("gs://", "google-cloud-storage", "gcp") from error
