@@ -110,7 +110,7 @@ def gtzan_splits() -> dict[str, str]:
 
 
 def gtzan10_claims() -> Claims:
-    """Which of GTZAN's ten the artists of AllMusic and Emotify play, as we know them by ear; else Emotify's folder.
+    """Which of GTZAN's ten the artists of AllMusic and Emotify are known for; else Emotify's folder.
 
     Artists of whom no genre of the ten can be said, or who are not known to us, are left out: AllMusic's own
     genres ("Pop/Rock; Electronic") say too little of a clip.
