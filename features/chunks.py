@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from features.config import FrontEnd
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 def chunk_count(frames: int, front_end: FrontEnd) -> int:
@@ -15,7 +19,7 @@ def chunk_count(frames: int, front_end: FrontEnd) -> int:
     return 1 + max(0, frames - front_end.chunk_frames) // front_end.chunk_step_frames
 
 
-def chunks_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uint8]:
+def chunks_of(log_mel: NDArray[Value], front_end: FrontEnd) -> NDArray[Value]:
     """Overlapping chunks of a track.
 
     Chunk i begins at frame `i * chunk_step_frames`. A tail shorter than one step is not heard on its
@@ -24,17 +28,17 @@ def chunks_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uin
     the track does not have.
 
     Args:
-        log_mel: uint8 [frames, mel_bands], C-contiguous.
+        log_mel: uint8 [frames, mel_bands], C-contiguous; or anything else that is told of each frame.
 
     Returns:
-        uint8 [chunks, chunk_frames, mel_bands]: a read-only view, except for the repeated short track.
+        [chunks, chunk_frames, mel_bands] of the same type: a read-only view, except for the repeated short track.
     """
     frames = log_mel.shape[0]
     if 0 < frames < front_end.chunk_frames:
         repeats = -(-front_end.chunk_frames // frames)
         return np.tile(log_mel, (repeats, 1))[np.newaxis, : front_end.chunk_frames]
     if frames == 0:
-        return np.empty((0, front_end.chunk_frames, log_mel.shape[1]), np.uint8)
+        return np.empty((0, front_end.chunk_frames, log_mel.shape[1]), log_mel.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(log_mel, front_end.chunk_frames, axis=0)
     return np.swapaxes(windows[:: front_end.chunk_step_frames], 1, 2)
 

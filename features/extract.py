@@ -41,7 +41,24 @@ class ExtractLimits:
 def stream_log_mel(
     path: str | os.PathLike[str], front_end: FrontEnd, limits: ExtractLimits
 ) -> Iterator[NDArray[np.uint8] | AudioInfo]:
-    """Decode a file block by block: uint8 [frames, mel_bands] arrays in order, and an AudioInfo as the last item.
+    """Hear a file block by block: uint8 [frames, mel_bands] arrays in order, and an AudioInfo as the last item.
+
+    Raises:
+        TrackError: as `mono_blocks` does.
+    """
+    mel = LogMelStream(front_end)
+    for block in mono_blocks(path, front_end.sample_rate_hz, limits):
+        if isinstance(block, AudioInfo):
+            yield mel.finish()
+            yield block
+        else:
+            yield mel.push(block)
+
+
+def mono_blocks(
+    path: str | os.PathLike[str], sample_rate_hz: int, limits: ExtractLimits
+) -> Iterator[NDArray[np.float32] | AudioInfo]:
+    """Decode a file, mixed to mono and resampled: float32 [samples] arrays in order, and an AudioInfo as the last item.
 
     The duration in the AudioInfo is what was decoded, not what a header promises.
 
@@ -49,7 +66,6 @@ def stream_log_mel(
         TrackError: one of its subclasses, without the path, which the caller knows.
     """
     _check_regular(path)
-    mel = LogMelStream(front_end)
     duration_s = 0.0
     resampler, rate = None, 0
     try:
@@ -61,13 +77,13 @@ def stream_log_mel(
                     raise TooLong(f"more than {limits.max_duration_s / 3600:g} hours of audio")
                 if block.sample_rate_hz != rate:
                     if resampler is not None:
-                        yield mel.push(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+                        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
                     rate = block.sample_rate_hz
-                    resampler = _resampler(rate, front_end.sample_rate_hz)
+                    resampler = _resampler(rate, sample_rate_hz)
                 mono = to_mono(block)
-                yield mel.push(mono if resampler is None else resampler.resample_chunk(mono))
+                yield mono if resampler is None else resampler.resample_chunk(mono)
             if resampler is not None:
-                yield mel.push(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
     except OSError as error:
         raise UnreadableFile(error.strerror or str(error)) from error
     except (RuntimeError, ValueError) as error:  # libsndfile in mid-stream; soxr for an absurd rate
@@ -76,7 +92,6 @@ def stream_log_mel(
         raise DecodeFailed(f"a {info.codec} stream of which nothing can be decoded")
     if duration_s < limits.min_duration_s:
         raise TooShort(f"{duration_s:.2f} s of audio, at least {limits.min_duration_s:g} s are needed")
-    yield mel.finish()
     yield dataclasses.replace(info, duration_s=duration_s)
 
 

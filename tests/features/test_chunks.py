@@ -1,6 +1,7 @@
 """Chunks are views at the right places, and silence is told from music."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,14 @@ def test_a_short_track_is_repeated_until_it_fills_one_chunk(frames):
 
 def test_no_frames_no_chunks():
     assert chunks_of(ramp(0), FRONT_END).shape == (0, 86, 128)
+
+
+@pytest.mark.parametrize("frames", [0, 20, 200])
+def test_other_values_are_cut_into_the_same_chunks(frames):
+    rate = np.arange(frames, dtype=np.float32)[:, np.newaxis] / 1000
+    chunks = chunks_of(rate, FRONT_END)
+    assert chunks.dtype == np.float32
+    np.testing.assert_array_equal(np.rint(chunks * 1000), chunks_of(ramp(frames)[:, :1], FRONT_END))
 
 
 def test_hiss_below_16_bits_is_silence_and_a_quiet_tone_is_not():

@@ -11,7 +11,7 @@ import synth
 from features.config import FrontEnd
 from features.decode import AudioBlock
 from features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, UnreadableFile
-from features.extract import ExtractLimits, extract, to_mono
+from features.extract import ExtractLimits, extract, mono_blocks, to_mono
 from features.mel import log_mel
 
 FRONT_END = FrontEnd()
@@ -64,6 +64,24 @@ def test_every_sample_rate_ends_at_22050(tmp_path, rate):
 def test_mono_is_the_mean_of_all_channels():
     block = AudioBlock(np.array([[1.0, 0.0, 0.5], [-1.0, 1.0, 0.0]], np.float32), 44_100)
     np.testing.assert_allclose(to_mono(block), [0.5, 0.0], atol=1e-7)
+
+
+def test_mono_blocks_are_what_the_log_mel_is_made_of(tmp_path):
+    samples = synth.music(9.0, seed=4, sample_rate_hz=44_100, channels=2)
+    path = synth.write(tmp_path / "x.flac", samples, sample_rate_hz=44_100)
+    *blocks, info = mono_blocks(path, 22_050, ExtractLimits())
+    levels, expected = extract(path, FRONT_END)
+    assert info == expected
+    assert len(blocks) > 3
+    assert sum(map(len, blocks)) == pytest.approx(9 * 22_050, abs=1)
+    np.testing.assert_array_equal(log_mel(np.concatenate(blocks), FRONT_END), levels)
+
+
+def test_samples_at_the_wanted_rate_are_left_as_they_are(tmp_path):
+    samples = synth.music(4.0, seed=4)
+    soundfile.write(tmp_path / "x.wav", samples, 22_050, subtype="FLOAT")
+    *blocks, _ = mono_blocks(tmp_path / "x.wav", 22_050, ExtractLimits())
+    np.testing.assert_array_equal(np.concatenate(blocks), samples[:, 0])
 
 
 def test_samples_that_are_no_numbers_become_silence(tmp_path):
