@@ -12,6 +12,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.chunks import chunks_of
-from features.errors import UsageError
+from features.config import FrontEnd
+from features.errors import TrackError, UsageError
+from features.extract import ExtractLimits, mono_blocks
 from model import contenders, handcrafted, shardset
 from model.contenders import Chunks, Contender, Tell
 from model.shardset import ShardSet
+
+Audio = Mapping[str, Callable[[], AbstractContextManager[Path]]]  # by track_id: where to read the file while it is open
 
 HONEST, LEAKY = "honest", "LEAKY"
 _LEVELS = "log-Mel as it is"  # what networks are told
@@ -63,26 +68,33 @@ class Plan:
     """What is measured: every feature with every algorithm of scikit-learn, and the networks.
 
     Attributes:
-        features: names from handcrafted.FEATURES; none for all.
+        features: from handcrafted.names; none for all that there are.
         algorithms: names from `algorithm_names`; none for all but the networks, which cost minutes to hours.
         epochs: of the networks; None for what their recipes say.
+        audio: whether the audio is at hand, which zero crossings need.
 
     Raises:
-        UsageError: a name there is not, with those there are.
+        UsageError: a name there is not, with those there are; zero crossings without audio.
     """
 
     features: tuple[str, ...] = ()
     algorithms: tuple[str, ...] = ()
     epochs: int | None = None
     seed: int = 0
+    audio: bool = False
 
     def __post_init__(self) -> None:
         for option, given, known in (
-            ("--features", self.features, list(handcrafted.FEATURES)),
+            ("--features", self.features, handcrafted.names(audio=True)),
             ("--algorithm", self.algorithms, algorithm_names()),
         ):
             if unknown := sorted(set(given) - set(known)):
                 raise UsageError(f"{option} {', '.join(unknown)}: choose from {', '.join(known)}")
+        if handcrafted.ZERO_CROSSINGS in self.features and not self.audio:
+            raise UsageError(
+                f"--features {handcrafted.ZERO_CROSSINGS}: shards hold no waveform; "
+                "give the library they were made from as --audio"
+            )
         if self.epochs is not None and self.epochs < 1:
             raise UsageError(f"--epochs {self.epochs}: must be 1 or more")
 
@@ -92,7 +104,7 @@ class Plan:
         chosen = self.algorithms or tuple(simple)
         found: list[tuple[str, str, Callable[[], Contender]]] = [
             (features, name, make)
-            for features in (self.features or handcrafted.FEATURES)
+            for features in (self.features or handcrafted.names(audio=self.audio))
             for name, make in simple.items()
             if name in chosen
         ]
@@ -108,14 +120,21 @@ def algorithm_names() -> list[str]:
     return [*contenders.scikit_learn(), *contenders.NETWORKS]
 
 
-def read_chunks(shards: ShardSet, splits: Sequence[str]) -> Chunks:
+def read_chunks(
+    shards: ShardSet, splits: Sequence[str], audio: Audio | None = None, *, tell: Tell = lambda _: None
+) -> Chunks:
     """All chunks of the tracks of exactly one genre.
 
+    Args:
+        audio: the files that the shards were made from, where zero crossings are wanted.
+        tell: is told which track is being heard.
+
     Raises:
-        UsageError: no such split, or no such track in it.
+        UsageError: no such split, or no such track in it; a track without its audio.
     """
     levels: list[NDArray[np.uint8]] = []
     origin: list[tuple[int, int, int, str]] = []
+    tracks: list[tuple[str, int]] = []
     for split in splits:
         before = len(levels)
         for features, claim in shardset.read(shards, [split]):
@@ -124,10 +143,13 @@ def read_chunks(shards: ShardSet, splits: Sequence[str]) -> Chunks:
                 label = shards.labels.index(claim.genres[0])
                 origin += [(label, len(levels), position, split) for position in range(len(cut))]
                 levels.append(cut)
+                tracks.append((features.track.track_id, len(features.log_mel)))
         if len(levels) == before:
             raise UsageError(f"{shards.path}: no track of one genre in split {split!r}")
     genre, track, position, split_of = (np.array(column) for column in zip(*origin, strict=True))
-    return Chunks(np.concatenate(levels), genre, track, position, split_of, shards.labels, shards.front_end)
+    crossings = None if audio is None else _crossings(tracks, audio, shards.front_end, tell)
+    every = np.concatenate(levels)
+    return Chunks(every, genre, track, position, split_of, shards.labels, shards.front_end, crossings)
 
 
 def protocols(chunks: Chunks, test_split: str, *, leaky: bool = True, seed: int = 0) -> dict[str, NDArray[np.bool_]]:
@@ -169,9 +191,10 @@ def compare(
             tell(doing)
             if features != computed:
                 began = time.process_time()
-                levels = features == _LEVELS
-                x = chunks.levels if levels else handcrafted.of_chunks(features, chunks.levels, chunks.front_end)
-                computed, features_s = features, 0.0 if levels else time.process_time() - began
+                x = chunks.levels
+                if features != _LEVELS:
+                    x = handcrafted.of_chunks(features, chunks.levels, chunks.front_end, chunks.crossings)
+                computed, features_s = features, time.process_time() - began
             measured = _measure(make(), x, chunks, test)
             measured["predict_ms"] += features_s / len(chunks.genre) * 1e6
             yield Row(protocol, features, algorithm, **measured)
@@ -216,7 +239,7 @@ def load_rows(folder: Path, recipe: Mapping[str, Any]) -> list[Row]:
     """The rows of compare.json, which an earlier call wrote; none where there is no such file.
 
     Raises:
-        UsageError: it is damaged, or of other shards, splits or another seed.
+        UsageError: it is damaged, or of other shards, splits or another seed, or `all` has other features in it.
     """
     file = folder / "compare.json"
     try:
@@ -228,6 +251,11 @@ def load_rows(folder: Path, recipe: Mapping[str, Any]) -> list[Row]:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: not a comparison of this genrebeam; give another --output") from error
+    if values.get("audio") != recipe.get("audio"):
+        which = "with" if values.get("audio") else "without"
+        raise UsageError(
+            f"{file}: holds a comparison {which} --audio, where `all` is not the same; give another --output"
+        )
     if values != dict(recipe):
         differing = ", ".join(sorted(key for key in recipe if values.get(key) != recipe[key]))
         raise UsageError(f"{file}: holds a comparison with another {differing}; give another --output")
@@ -250,6 +278,38 @@ def save(rows: Sequence[Row], folder: Path, recipe: Mapping[str, Any]) -> None:
         plot(rows, folder / "compare.png")
     except OSError as error:
         raise UsageError(f"{folder}: cannot write the comparison: {error.strerror}") from error
+
+
+def _crossings(tracks: Sequence[tuple[str, int]], audio: Audio, front_end: FrontEnd, tell: Tell) -> NDArray[np.float32]:
+    """The zero-crossing rate in each frame of the chunks of some tracks: float32 [chunks, chunk_frames].
+
+    Args:
+        tracks: the track_id of each, and how many frames of log-Mel the shards have of it.
+
+    Raises:
+        UsageError: a track is missing, cannot be heard, or is not of that length.
+    """
+    if missing := [track_id for track_id, _ in tracks if track_id not in audio]:
+        raise UsageError(
+            f"--audio: {missing[0]}: not in the library ({len(missing)} of {len(tracks)} tracks are not); "
+            "give the one that the shards were made from, or make the shards anew"
+        )
+    found = []
+    for number, (track_id, expected) in enumerate(tracks, start=1):
+        tell(f"hearing track {number} of {len(tracks)}")
+        try:
+            with audio[track_id]() as path:
+                blocks = mono_blocks(path, front_end.sample_rate_hz, ExtractLimits())
+                rate = handcrafted.zero_crossing_rate((b for b in blocks if isinstance(b, np.ndarray)), front_end)
+        except TrackError as error:
+            raise UsageError(f"--audio: {track_id}: {error}; put the file back, or make the shards anew") from error
+        if len(rate) != expected:
+            raise UsageError(
+                f"--audio: {track_id}: {len(rate)} frames long, and {expected} in the shards: not the file they were "
+                "made from; put that back, or make the shards anew"
+            )
+        found.append(chunks_of(rate[:, np.newaxis], front_end)[:, :, 0])
+    return np.concatenate(found)
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[tuple[str, str], dict[str, Row]]]:

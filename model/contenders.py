@@ -32,6 +32,7 @@ class Chunks:
         track: number of the track of each chunk.
         position: which chunk of its track each is.
         split: name of the split of each.
+        crossings: zero-crossing rate in each frame, float32 [chunks, frames]; None where the audio was not heard.
     """
 
     levels: NDArray[np.uint8]
@@ -41,10 +42,13 @@ class Chunks:
     split: NDArray[np.str_]
     labels: tuple[str, ...]
     front_end: FrontEnd
+    crossings: NDArray[np.float32] | None = None
 
     def where(self, mask: NDArray[np.bool_]) -> Chunks:
         """Those of the chunks."""
-        arrays = {name: getattr(self, name)[mask] for name in ("levels", "genre", "track", "position", "split")}
+        arrays: dict[str, Any] = {
+            name: value[mask] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
         return dataclasses.replace(self, **arrays)
 
 

@@ -1,12 +1,14 @@
 """The features that tutorials compute by hand, here from the log-Mel levels of a chunk: arrays in, arrays out.
 
-Shards hold no audio. What needs the waveform itself (zero crossings) is not here, and chroma and tempo are read
-off the Mel spectrum. What is learned from the features, model/contenders.py says.
+Shards hold no audio: chroma and tempo are read off the Mel spectrum. Only zero crossings need the waveform itself;
+where it is at hand, the rate in each frame is computed from it once, and is cut into chunks as the levels are. What
+is learned from the features, model/contenders.py says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ _DELTA_FRAMES = 9  # librosa's default
 _CHROMA_HZ = 400.0, 5000.0
 _TEMPI_BPM = np.geomspace(40, 240, 121)
 _SLICE = 1024  # chunks at a time: 128 bands and 86 frames of them are 45 MB of float32
+_ZERO = 1e-10  # librosa's: samples as near to zero as this are zero, which has the sign of what is above it
 
 
 def decibels(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
@@ -113,9 +116,33 @@ def rhythm_statistics(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray
     return np.concatenate([_TEMPI_BPM[best][:, None], clarity, pulse[:, ::5]], axis=1).astype(np.float32)
 
 
-def all_together(levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """All of the above side by side."""
-    return np.concatenate([compute(levels, front_end) for compute in _KINDS.values()], axis=1)
+def zero_crossing_rate(blocks: Iterable[NDArray[np.float32]], front_end: FrontEnd) -> NDArray[np.float32]:
+    """The share of a frame's samples at which the sign changes: float32 [frames], the very frames of the log-Mel.
+
+    As librosa.feature.zero_crossing_rate has it: a frame's first sample is not compared with the one before it, and
+    beyond the ends of the signal nothing changes.
+
+    Args:
+        blocks: the signal, float32 [samples], cut anywhere.
+    """
+    n_fft, hop = front_end.n_fft, front_end.hop_length
+    pending, rates = np.zeros(n_fft // 2 + 1, bool), []  # half a frame, and the first sample of all
+    for changes in itertools.chain(_sign_changes(blocks), [np.zeros(n_fft // 2, bool)]):
+        pending = np.concatenate([pending, changes])
+        starts = np.arange(max(0, 1 + (len(pending) - n_fft) // hop)) * hop
+        counts = pending.cumsum()
+        rates.append((counts[starts + n_fft - 1] - counts[starts]) / n_fft)
+        pending = pending[len(starts) * hop :]
+    return np.concatenate(rates).astype(np.float32)
+
+
+def _sign_changes(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.bool_]]:
+    """Whether each sample, from the second on, has another sign than the one before it: bool [samples], in blocks."""
+    before = np.empty(0, bool)
+    for block in blocks:
+        negative = np.concatenate([before, block < -_ZERO])
+        yield np.diff(negative)
+        before = negative[-1:]
 
 
 _KINDS: dict[str, Features] = {
@@ -125,13 +152,30 @@ _KINDS: dict[str, Features] = {
     "spectral": spectral_statistics,
     "rhythm": rhythm_statistics,
 }
-FEATURES: dict[str, Features] = _KINDS | {"all": all_together}
+ZERO_CROSSINGS, ALL = "zero crossings", "all"
 
 
-def of_chunks(name: str, levels: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """One kind of FEATURES, of many chunks: float32 [chunks, features]."""
+def names(*, audio: bool) -> list[str]:
+    """What there is to choose from: each kind, zero crossings only where there is audio, and all of them together."""
+    return [*_KINDS, *([ZERO_CROSSINGS] if audio else []), ALL]
+
+
+def of_chunks(
+    name: str, levels: NDArray[np.uint8], front_end: FrontEnd, crossings: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """One kind of `names`, of many chunks: float32 [chunks, features].
+
+    Args:
+        crossings: the `zero_crossing_rate` in each frame, float32 [chunks, frames]; None without audio.
+    """
+    if name == ALL:
+        kinds = names(audio=crossings is not None)[:-1]
+        return np.concatenate([of_chunks(kind, levels, front_end, crossings) for kind in kinds], axis=1)
+    if name == ZERO_CROSSINGS:
+        assert crossings is not None
+        return _statistics(crossings[:, :, np.newaxis])
     slices = [levels[start : start + _SLICE] for start in range(0, len(levels), _SLICE)]
-    return np.concatenate([FEATURES[name](part, front_end) for part in slices])
+    return np.concatenate([_KINDS[name](part, front_end) for part in slices])
 
 
 def _statistics(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from pipelines.quiet import quiet_libraries
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+    from model.compare import Audio
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -29,6 +32,13 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     multiple=True,
     help="Only this one; may be repeated.  [default: all but the networks, which cost minutes to hours]",
 )
+@click.option(
+    "--audio",
+    "libraries",
+    multiple=True,
+    metavar="LIBRARY",
+    help="What the shards were made from; may be repeated. Adds zero crossings, for which shards are not enough.",
+)
 @click.option("--epochs", type=int, help="Of the networks.  [default: as their recipes have it]")
 @click.option("--leaky/--no-leaky", default=True, show_default=True, help="Also the leaky protocol, marked as such.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of whatever is random.")
@@ -41,6 +51,7 @@ def command(
     test_split: str,
     features: tuple[str, ...],
     algorithms: tuple[str, ...],
+    libraries: tuple[str, ...],
     epochs: int | None,
     leaky: bool,
     seed: int,
@@ -55,19 +66,23 @@ def command(
     from model import compare, shardset
 
     dataset = shardset.load(shards)
-    plan = compare.Plan(features, algorithms, epochs, seed)
+    plan = compare.Plan(features, algorithms, epochs, seed, audio=bool(libraries))
     if test_split in splits:
         raise UsageError(f"--test-split {test_split}: what is trained on cannot be measured on honestly")
     recipe = {"shards": dataset.fingerprint, "splits": list(splits), "test_split": test_split, "seed": seed}
+    if libraries:
+        recipe["audio"] = True
     with quiet_libraries(output, debug=debug) as console:
         rows = compare.load_rows(output, recipe)
-        chunks = compare.read_chunks(dataset, [*splits, test_split])
-        tested = compare.protocols(chunks, test_split, leaky=leaky, seed=seed)
-        done = {row.key for row in rows}
-        wanted = {(protocol, *entry[:2]) for entry in plan.entries() for protocol in tested}
+        audio = _audio(libraries) if libraries else None
         with _progress(console, quiet=quiet) as bar:
-            task = bar.add_task("", total=len(wanted - done))
+            task = bar.add_task("", total=None)
             tell = lambda text: bar.update(task, description=text)  # noqa: E731 (a name for one line)
+            chunks = compare.read_chunks(dataset, [*splits, test_split], audio, tell=tell)
+            tested = compare.protocols(chunks, test_split, leaky=leaky, seed=seed)
+            done = {row.key for row in rows}
+            wanted = {(protocol, *entry[:2]) for entry in plan.entries() for protocol in tested}
+            bar.update(task, total=len(wanted - done))
             for row in compare.compare(chunks, tested, plan, done=done, tell=tell):
                 rows.append(row)
                 compare.save(rows, output, recipe)
@@ -75,6 +90,14 @@ def command(
         compare.save(rows, output, recipe)
     if not quiet:
         click.echo(f"{compare.markdown(rows)}\n-> {output}")
+
+
+def _audio(libraries: tuple[str, ...]) -> Audio:
+    """The files of libraries, under the names that `genrebeam shards` gave them."""
+    from pipelines.extract import local_copy
+    from pipelines.library import discover
+
+    return {track.track_id: functools.partial(local_copy, track.uri) for track in discover(libraries).tracks}
 
 
 def _progress(console: Console, *, quiet: bool) -> Progress:

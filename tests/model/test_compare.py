@@ -2,20 +2,29 @@
 
 import dataclasses
 import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
+import soundfile
+import synth
 import tiny_shards
 from click.testing import CliRunner
 
 from features.chunks import chunks_of
 from features.errors import UsageError
-from model import compare, contenders
+from model import compare, contenders, shardset
 from model.augment import NONE, Augmentation
 from model.compare import HONEST, LEAKY, Plan, Row
 from model.contenders import Chunks
 from model.train import TrainConfig
-from pipelines.commands.compare import command
+from pipelines.commands.compare import _audio, command
 
 K_NN = Plan(("log-Mel",), ("k-NN",))
 
@@ -232,6 +241,8 @@ def test_rows_are_added_to_the_same_table(shards, tmp_path):
     [
         (["--algorithm", "magic"], "--algorithm magic: choose from k-NN"),
         (["--features", "smell"], "--features smell: choose from log-Mel"),
+        (["--features", "zero crossings"], "--features zero crossings: shards hold no waveform; give the library"),
+        (["--audio", "/nowhere/at/all"], "/nowhere/at/all: no such library"),
         (["--epochs", "0"], "--epochs 0: must be 1 or more"),
         (["--test-split", "train"], "cannot be measured on honestly"),
         (["--test-split", "nowhere"], "no split 'nowhere'"),
@@ -249,6 +260,119 @@ def test_another_comparison_is_not_mixed_in(shards, tmp_path):
     result = run(shards, tmp_path, *only, "--seed", "1")
     assert isinstance(result.exception, UsageError)
     assert "another seed" in str(result.exception)
+    assert "audio" not in json.loads((tmp_path / "compare.json").read_text())
+    result = run(shards, tmp_path, *only, "--audio", str(tmp_path))
+    assert isinstance(result.exception, UsageError)
+    assert "holds a comparison without --audio" in str(result.exception)
+    compare.save(compare.load_rows(tmp_path, recipe(shards)), tmp_path, recipe(shards) | {"audio": True})
+    result = run(shards, tmp_path, *only)
+    assert isinstance(result.exception, UsageError)
+    assert "holds a comparison with --audio" in str(result.exception)
     (tmp_path / "compare.json").write_text("[]")
     result = run(shards, tmp_path, *only)
     assert "not a comparison of this genrebeam" in str(result.exception)
+
+
+ODD = os.fsdecode(b"high/caf\xe9.wav")  # is not valid UTF-8
+
+
+def genrebeam(*arguments, code=0):
+    """The command as a process of its own."""
+    process = subprocess.run(
+        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == code, process.stdout + process.stderr
+    return process
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """A library of low and of high tones, and its shards: folders."""
+    root = tmp_path_factory.mktemp("audio")
+    library, names = root / "library", {}
+    for number in range(16):
+        genre, hz = ("low", 200) if number % 2 else ("high", 3000)
+        stereo = np.stack([synth.sine(hz + 10 * number, 9.0, sample_rate_hz=44_100)] * 2, axis=1)
+        name = f"{genre}/{number}.{('mp3', 'flac', 'ogg')[number % 3]}"
+        synth.write(library / name, stereo, sample_rate_hz=44_100)
+        names[name] = genre, "train" if number < 10 else "valid"
+    for name, listed in (("low/first.wav", "low/first.wav"), (ODD, "high/caf%E9.wav")):
+        two = np.concatenate([synth.sine(300, 6.0), synth.sine(2500, 6.0)])
+        soundfile.write(os.fsencode(library / name), two, 22_050, format="WAV")
+        names[listed] = name.split("/")[0], "train"
+    table = root / "labels.csv"
+    rows = [f"{name},{genre},{split}" for name, (genre, split) in names.items()]
+    table.write_text("\n".join(["track_id,genre,split", *rows]))
+    genrebeam("shards", library, "--labels", table, "--output", root / "shards", "--workers", "1", "--quiet")
+    return library, shardset.load(root / "shards")
+
+
+def test_zero_crossings_lie_in_the_chunks_of_the_log_mel(heard):
+    library, shards = heard
+    told = []
+    chunks = compare.read_chunks(shards, ["train", "valid"], _audio((str(library),)), tell=told.append)
+    assert chunks.crossings.shape == chunks.levels.shape[:2]
+    assert told[-1] == "hearing track 18 of 18"
+    # Where a track turns from 300 to 2,500 Hz, levels and zero crossings turn in the same frame of the same chunk.
+    bright = chunks.levels.argmax(axis=2) > 30
+    often = chunks.crossings > (300 + 2500) / 22_050  # twice the mean of both
+    turning = [number for number in np.unique(chunks.track) if 0.3 < bright[chunks.track == number].mean() < 0.7]
+    assert len(turning) == 2
+    for number in turning:
+        mask = chunks.track == number
+        assert (often[mask] == bright[mask]).mean() > 0.99
+        np.testing.assert_array_equal(chunks.where(mask).crossings, chunks.crossings[mask])
+
+
+def test_zero_crossings_of_a_track_are_librosas(heard):
+    library, shards = heard
+    chunks = compare.read_chunks(shards, ["train"], _audio((str(library),)))
+    samples, _ = soundfile.read(library / "low" / "first.wav", dtype="float32")
+    theirs = librosa.feature.zero_crossing_rate(samples, frame_length=2048, hop_length=1024)
+    expected = chunks_of(theirs.T, shards.front_end)[:, :, 0]
+    found = [chunks.crossings[chunks.track == number] for number in np.unique(chunks.track)]
+    assert sum(f.shape == expected.shape and np.allclose(f, expected, atol=1e-6) for f in found) == 2  # both turn
+
+
+def test_zero_crossings_as_users_have_them(heard, tmp_path):
+    library, shards = heard
+    options = ("--audio", library, "--algorithm", "logistic regression", "--no-leaky", "--quiet")
+    few = ("--features", "zero crossings", "--features", "spectral")
+    genrebeam("compare", shards.path, "--output", tmp_path, *options, *few)
+    kept = json.loads((tmp_path / "compare.json").read_text())
+    assert kept["audio"] is True
+    assert [row["features"] for row in kept["rows"]] == ["zero crossings", "spectral"]
+    assert kept["rows"][0]["track_accuracy"] == 1.0
+    assert "| zero crossings | logistic regression | 1.000 |" in (tmp_path / "compare.md").read_text()
+    # Every kind there is, with the same table gone on with; then a library that lacks a track.
+    assert run(shards, tmp_path, *map(str, options)).exit_code == 0
+    rows = compare.load_rows(tmp_path, recipe(shards) | {"audio": True})
+    assert [row.features for row in rows[2:]] == ["log-Mel", "MFCC", "chroma", "rhythm", "all"]
+    shutil.copytree(library, tmp_path / "less")
+    (tmp_path / "less" / "high" / "0.mp3").unlink()
+    options = ("--audio", tmp_path / "less", *few, "--quiet")
+    refused = genrebeam("compare", shards.path, "--output", tmp_path / "out", *options, code=2)
+    assert refused.stderr.count("\n") == 1
+    assert "--audio: high/0.mp3: not in the library (1 of 18 tracks are not); give the one" in refused.stderr
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda file: file.write_bytes(b"not music at all" * 99), "no decoder knows this format"),
+        (lambda file: file.write_bytes(b""), "the file is empty"),
+        (lambda file: synth.write(file, synth.sine(440, 7.0)), "151 frames long, and 259 in the shards"),
+    ],
+    ids="words empty shorter".split(),
+)
+def test_a_track_that_is_not_what_it_was_is_named(heard, tmp_path, damage, says):
+    library, shards = heard
+    shutil.copytree(library, tmp_path / "library")
+    damage(tmp_path / "library" / "low" / "first.wav")
+    with pytest.raises(UsageError, match=rf"^--audio: low/first.wav: {says}.*make the shards anew$"):
+        compare.read_chunks(shards, ["train"], _audio((str(tmp_path / "library"),)))

@@ -20,19 +20,32 @@ def noise_levels(chunks=1, frames=40):
     return np.random.default_rng(0).integers(100, 200, (chunks, frames, 128)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", handcrafted.FEATURES)
+KINDS = handcrafted.names(audio=True)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_features_do_not_hear_gain(name):
-    levels = noise_levels(3)
-    found = handcrafted.of_chunks(name, levels, FRONT_END)
+    levels, crossings = noise_levels(3), np.random.default_rng(0).random((3, 40), np.float32)
+    found = handcrafted.of_chunks(name, levels, FRONT_END, crossings)
     assert found.shape[0] == 3
     assert np.isfinite(found).all()
-    softer = handcrafted.of_chunks(name, levels - np.uint8(50), FRONT_END)
+    softer = handcrafted.of_chunks(name, levels - np.uint8(50), FRONT_END, crossings)
     np.testing.assert_allclose(found, softer, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", handcrafted.FEATURES)
+@pytest.mark.parametrize("name", KINDS)
 def test_silence_has_features_too(name):
-    assert np.isfinite(handcrafted.of_chunks(name, np.zeros((1, 40, 128), np.uint8), FRONT_END)).all()
+    levels, crossings = np.zeros((1, 40, 128), np.uint8), np.zeros((1, 40), np.float32)
+    assert np.isfinite(handcrafted.of_chunks(name, levels, FRONT_END, crossings)).all()
+
+
+def test_all_are_the_others_side_by_side_and_zero_crossings_only_where_there_is_audio():
+    levels, crossings = noise_levels(2), np.random.default_rng(0).random((2, 40), np.float32)
+    assert [*handcrafted.names(audio=False)[:-1], "zero crossings", "all"] == KINDS
+    parts = [handcrafted.of_chunks(kind, levels, FRONT_END, crossings) for kind in KINDS[:-1]]
+    heard = handcrafted.of_chunks("all", levels, FRONT_END, crossings)
+    np.testing.assert_array_equal(heard, np.concatenate(parts, axis=1))
+    np.testing.assert_array_equal(handcrafted.of_chunks("all", levels, FRONT_END), heard[:, :-3])
 
 
 def test_centroid_and_roll_off_of_one_bright_band_are_that_band():
@@ -98,3 +111,43 @@ def test_clicks_have_a_clearer_pulse_than_noise():
     assert clear.min() > 0.6
     assert vague.max() < 0.5
     assert clear.max() <= 1.1
+
+
+def cut(samples, seed):
+    """The samples in blocks of any length, none and one among them."""
+    at = np.sort(np.random.default_rng(seed).integers(0, len(samples), 20))
+    return np.split(samples, [0, 0, 1, *at, at[-1], len(samples)])
+
+
+def sounds():
+    """Noise, a tone, and what is nearly or exactly nothing; they begin and end below zero."""
+    quiet = np.array([-0.0, 0.0, -1e-11, 1e-11, -1e-9, 1e-9] * 700, np.float32)
+    return np.concatenate([-synth.sine(700, 0.7)[1:], quiet, synth.noise(1.3, seed=1), quiet - 0.1])
+
+
+@pytest.mark.parametrize("samples", [1, 1000, 1024, 5000, None])
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(2048, 512), (2048, 1024), (2048, 2048), (1001, 300)])
+def test_zero_crossings_are_librosas_wherever_the_signal_is_cut(n_fft, hop_length, samples):
+    front_end = FrontEnd(n_fft=n_fft, hop_length=hop_length)
+    signal = sounds()[:samples]
+    theirs = librosa.feature.zero_crossing_rate(signal, frame_length=n_fft, hop_length=hop_length)[0]
+    for blocks in ([signal], cut(signal, seed=1), cut(signal, seed=2)):
+        found = handcrafted.zero_crossing_rate(blocks, front_end)
+        np.testing.assert_allclose(found, theirs, atol=1e-7)
+    assert len(found) == len(log_mel(signal, front_end))
+
+
+def test_a_tone_crosses_zero_twice_a_period_and_noise_at_every_other_sample():
+    tone, hiss = (
+        handcrafted.zero_crossing_rate([samples], FRONT_END)[1:-1]  # the first and the last frame are half empty
+        for samples in (synth.sine(1000, 4.0), synth.noise(4.0, seed=0))
+    )
+    np.testing.assert_allclose(tone, 2 * 1000 / 22_050, atol=1 / 2048)
+    np.testing.assert_allclose(hiss, 0.5, atol=0.05)
+
+
+def test_zero_crossings_become_mean_deviation_and_deviation_of_the_difference():
+    crossings = np.array([[0.1, 0.3, 0.1, 0.3], [0.2, 0.2, 0.2, 0.2]], np.float32)
+    found = handcrafted.of_chunks("zero crossings", noise_levels(2, 4), FRONT_END, crossings)
+    spread = np.std([0.2, -0.2, 0.2])
+    np.testing.assert_allclose(found, [[0.2, 0.1, spread], [0.2, 0, 0]], atol=1e-6)
