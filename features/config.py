@@ -42,6 +42,8 @@ class FrontEnd:
         for name in ("sample_rate_hz", "n_fft", "hop_length", "mel_bands", "level_step_db", "chunk_s", "chunk_step_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"front end: {name} must be above 0, not {getattr(self, name)!r}")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"front end: hop_length {self.hop_length} skips samples between frames of {self.n_fft}")
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:
             raise ValueError(
                 f"front end: need 0 <= fmin_hz < fmax_hz <= half the sample rate, not {self.fmin_hz} and {self.fmax_hz}"

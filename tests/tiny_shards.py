@@ -13,7 +13,7 @@ from features.schema import AudioInfo, Track, TrackFeatures
 from model import shardset
 from model.shardset import ShardSet, Split
 
-FRONT_END = dataclasses.replace(FrontEnd(), mel_bands=16, hop_length=4096)
+FRONT_END = dataclasses.replace(FrontEnd(), mel_bands=16, n_fft=4096, hop_length=4096)
 GENRES = ("low", "middle", "high")
 
 

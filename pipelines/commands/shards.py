@@ -63,7 +63,10 @@ def command(
     its fault-filtered split). A track without a split gets its artist's, else one by a hash of the artist.
     """
     shares = _shares(split_shares)
-    front_end = dataclasses.replace(FrontEnd(), hop_length=hop_length)
+    try:
+        front_end = dataclasses.replace(FrontEnd(), hop_length=hop_length)
+    except ValueError as error:
+        raise UsageError(f"--hop-length {hop_length}: {error}") from error
     tracks, labels, source = _inputs(library, labels_file, fma_file, stored, claims, front_end)
     plans = plan(tracks, assign_splits(labels, shares), tracks_per_shard=tracks_per_shard)
     named = tuple(name.strip() for name in genres.split(",")) if genres else ()

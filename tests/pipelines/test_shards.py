@@ -246,6 +246,7 @@ def test_a_signature_survives_gain_and_tells_recordings_apart():
         (["--claims", "nowhere.json", "--stored-log-mels"], "name a JSON file"),
         (["--split-shares", "train", "--stored-log-mels"], "write it like"),
         (["--stored-log-mels"], "no NAME.npy.xz"),
+        (["--hop-length", "4096"], "--hop-length 4096: front end"),
         (["--labels", "LABELS"], "needs a column"),
     ],
 )
