@@ -61,7 +61,7 @@ torture: $(READY)  ## kill -9 at 200 random moments while tags are written and t
 WORK    := .cache/model
 FOLDS   := 0 1 2 3 4
 SHARDS  := $(WORK)/shards/dataset.json
-BUNDLES := $(patsubst %,$(WORK)/fold%/config.json,$(FOLDS)) $(WORK)/final/config.json
+BUNDLES := $(WORK)/final/config.json $(patsubst %,$(WORK)/fold%/config.json,$(FOLDS))
 
 $(SHARDS): | $(READY)
 	$(GENREBEAM) shards $(DATA)/logmel --stored-log-mels --claims gtzan10 --hop-length 2048 --split-shares train=1 \

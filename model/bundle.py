@@ -38,7 +38,7 @@ class Bundle:
         temperature: probabilities are softmax(logits / temperature); fitted so that the confidence of a
             track (the largest value of the mean of its chunks' probabilities) is calibrated.
         fingerprint: sixteen hex digits that differ when network, labels, front end or temperature differ.
-        provenance: how the network was made; for the reader, no code depends on it.
+        provenance: how the network was made and what it heard, so that it is not measured on that.
     """
 
     path: Path

@@ -105,10 +105,14 @@ def train(
         callbacks: further Keras callbacks, such as a progress bar.
 
     Raises:
-        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way.
+        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way; `init` or a teacher
+            has heard the tracks that are held out.
         BundleError: `init` or a teacher was made for another front end.
     """
     folder = Path(output)
+    for bundle in (init, *teachers):
+        if bundle is not None:
+            _must_not_have_heard(bundle, shards, config)
     # Never 0: TensorFlow cannot combine a global seed of 0 with tf.data seeds that are tensors (the epoch).
     keras.utils.set_random_seed(config.seed + 1)
     watched, claims = _survey(shards, config)
@@ -364,6 +368,22 @@ def _teacher(shards: ShardSet, teachers: Sequence[Bundle]) -> dataset.Teacher:
         return tf.add_n([tf.nn.softmax(network(chunks, training=False)) for network in networks]) / len(networks)
 
     return opinion
+
+
+def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) -> None:
+    """Knowledge of the held-out tracks must not come in through another network: figures on them would mean nothing."""
+    recipe = bundle.provenance.get("recipe", {})
+    if bundle.provenance.get("shards") != shards.fingerprint:
+        return
+    fold = tuple(recipe.get("fold") or ()) or None
+    if config.fold is not None and fold != config.fold:
+        k, n = config.fold
+        raise UsageError(f"{bundle.path}: has heard tracks of fold {k}/{n}; give a bundle trained with --fold {k}/{n}")
+    if config.fold is None and config.valid_split in recipe.get("splits", ()):
+        raise UsageError(
+            f"{bundle.path}: has heard the split {config.valid_split}, on which nothing could be measured then; "
+            "give a bundle trained without it, or another --valid-split ('' for none)"
+        )
 
 
 def _same_front_end(shards: ShardSet, bundle: Bundle) -> None:

@@ -116,6 +116,33 @@ def test_a_teacher_is_learned_from(shards, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("heard", "wanted", "message"),
+    [
+        ({"fold": None}, {"fold": (1, 3)}, "has heard tracks of fold 1/3"),
+        ({"fold": [0, 3]}, {"fold": (1, 3)}, "give a bundle trained with --fold 1/3"),
+        ({"splits": ["train", "valid"]}, {}, "has heard the split valid"),
+        ({"splits": ["train", "valid"], "fold": [0, 3]}, {}, "has heard the split valid"),
+        ({"fold": [1, 3]}, {"fold": (1, 3)}, None),
+        ({"splits": ["train", "valid"]}, {"valid_split": None}, None),
+        ({}, {}, None),
+    ],
+)
+def test_what_is_held_out_must_not_be_known_to_another_network(shards, trained, heard, wanted, message, tmp_path):
+    recipe = trained.provenance["recipe"] | heard
+    other = dataclasses.replace(trained, provenance=trained.provenance | {"recipe": recipe})
+    config = dataclasses.replace(TINY, **wanted)
+    # Of other shards nothing is known to be the same track.
+    elsewhere = dataclasses.replace(other, provenance=other.provenance | {"shards": "of somebody else"})
+    train._must_not_have_heard(elsewhere, shards, config)
+    if message is None:
+        train._must_not_have_heard(other, shards, config)
+        return
+    for network in ({"init": other}, {"teachers": [elsewhere, other]}):
+        with pytest.raises(UsageError, match=message):
+            train.train(shards, tmp_path, config, model_id="tiny", **network)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"splits": ("nowhere",)}, "no track of|no split"),
