@@ -57,7 +57,7 @@ torture: $(READY)  ## kill -9 at 200 random moments while tags are written and t
 	$(RUN) tests/torture.py $(ARGS)
 
 # The recipe is the defaults of `genrebeam train`. Folds give the card its figures. What is done is not done again, and a
-# run that was killed goes on: two hours on one core, half of that with `make -j2 model` on two.
+# run that was killed goes on: an hour on one core, half of that with `make -j2 model` on two.
 WORK    := .cache/model
 FOLDS   := 0 1 2 3 4
 SHARDS  := $(WORK)/shards/dataset.json
