@@ -7,9 +7,10 @@ float32, see tests/features/test_mel.py.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy import fft
 
 from features.config import FrontEnd
@@ -60,37 +61,55 @@ def levels_of_power(mel_power: NDArray[np.float32], front_end: FrontEnd) -> NDAr
     return np.fmin(np.fmax(levels, 0), 255).astype(np.uint8)  # fmax(nan, 0) is 0
 
 
-class LogMelStream:
-    """Log-Mel levels of a signal that arrives in blocks of any length; the frames do not depend on the cuts.
+class FrameStream:
+    """Frames of a signal that arrives in blocks of any length; they do not depend on the cuts.
 
     Frame i is centred on sample `i * hop_length`, with zeros before the first and after the last sample
     (librosa's `center=True, pad_mode="constant"`), so n samples give `1 + n // hop_length` frames.
     """
 
+    def __init__(self, front_end: FrontEnd, dtype: DTypeLike = np.float32) -> None:
+        self._n_fft, self._hop_length = front_end.n_fft, front_end.hop_length
+        self._pending = np.zeros(self._n_fft // 2, dtype)
+
+    def push(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Take [n] samples; return [frames, n_fft] of the frames they complete, a read-only view."""
+        signal = np.concatenate([self._pending, samples])
+        frames = max(0, 1 + (len(signal) - self._n_fft) // self._hop_length)
+        self._pending = signal[frames * self._hop_length :]
+        if frames == 0:
+            return np.empty((0, self._n_fft), signal.dtype)
+        return np.lib.stride_tricks.sliding_window_view(signal, self._n_fft)[:: self._hop_length]
+
+    def finish(self) -> NDArray[Any]:
+        """The frames that reach past the last sample: [frames, n_fft]."""
+        return self.push(np.zeros(self._n_fft // 2, self._pending.dtype))
+
+
+class LogMelStream:
+    """Log-Mel levels of a signal that arrives in blocks of any length, one row for each frame of `FrameStream`."""
+
     def __init__(self, front_end: FrontEnd) -> None:
         self._front_end = front_end
         self._window = np.hanning(front_end.n_fft + 1)[:-1].astype(np.float32)  # periodic, as the STFT wants it
         self._filters = mel_filters(front_end)
-        self._pending = np.zeros(front_end.n_fft // 2, np.float32)
+        self._frames = FrameStream(front_end)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Take float32 [n] samples; return uint8 [frames, mel_bands] of the frames they complete."""
-        fe = self._front_end
-        signal = np.concatenate([self._pending, samples])
-        frames = max(0, 1 + (len(signal) - fe.n_fft) // fe.hop_length)
-        levels = np.empty((frames, fe.mel_bands), np.uint8)
-        if frames:
-            windows = np.lib.stride_tricks.sliding_window_view(signal, fe.n_fft)[:: fe.hop_length]
-            for start in range(0, frames, _BLOCK_FRAMES):
-                spectrum = fft.rfft(windows[start : start + _BLOCK_FRAMES] * self._window, axis=1)
-                power = spectrum.real**2 + spectrum.imag**2
-                levels[start : start + _BLOCK_FRAMES] = levels_of_power(power @ self._filters, fe)
-        self._pending = signal[frames * fe.hop_length :]
-        return levels
+        return self._levels(self._frames.push(samples))
 
     def finish(self) -> NDArray[np.uint8]:
         """The frames that reach past the last sample: uint8 [frames, mel_bands]."""
-        return self.push(np.zeros(self._front_end.n_fft // 2, np.float32))
+        return self._levels(self._frames.finish())
+
+    def _levels(self, frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+        levels = np.empty((len(frames), self._front_end.mel_bands), np.uint8)
+        for start in range(0, len(frames), _BLOCK_FRAMES):
+            spectrum = fft.rfft(frames[start : start + _BLOCK_FRAMES] * self._window, axis=1)
+            power = spectrum.real**2 + spectrum.imag**2
+            levels[start : start + _BLOCK_FRAMES] = levels_of_power(power @ self._filters, self._front_end)
+        return levels
 
 
 def log_mel(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.uint8]:

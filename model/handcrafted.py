@@ -7,7 +7,6 @@ is learned from the features, model/contenders.py says.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config import FrontEnd
-from features.mel import band_edges_hz
+from features.mel import FrameStream, band_edges_hz
 
 Features = Callable[[NDArray[np.uint8], FrontEnd], NDArray[np.float32]]
 _FLOOR_DB = 80.0
@@ -125,24 +124,22 @@ def zero_crossing_rate(blocks: Iterable[NDArray[np.float32]], front_end: FrontEn
     Args:
         blocks: the signal, float32 [samples], cut anywhere.
     """
-    n_fft, hop = front_end.n_fft, front_end.hop_length
-    pending, rates = np.zeros(n_fft // 2 + 1, bool), []  # half a frame, and the first sample of all
-    for changes in itertools.chain(_sign_changes(blocks), [np.zeros(n_fft // 2, bool)]):
-        pending = np.concatenate([pending, changes])
-        starts = np.arange(max(0, 1 + (len(pending) - n_fft) // hop)) * hop
-        counts = pending.cumsum()
-        rates.append((counts[starts + n_fft - 1] - counts[starts]) / n_fft)
-        pending = pending[len(starts) * hop :]
-    return np.concatenate(rates).astype(np.float32)
+    stream = FrameStream(front_end, bool)
+
+    def share(changes: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.count_nonzero(changes[:, 1:], axis=1) / front_end.n_fft
+
+    rates = [share(stream.push(changes)) for changes in _sign_changes(blocks)]
+    return np.concatenate([*rates, share(stream.finish())]).astype(np.float32)
 
 
 def _sign_changes(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.bool_]]:
-    """Whether each sample, from the second on, has another sign than the one before it: bool [samples], in blocks."""
+    """Whether each sample has another sign than the one before it, the first never: bool [samples], in blocks."""
     before = np.empty(0, bool)
     for block in blocks:
-        negative = np.concatenate([before, block < -_ZERO])
-        yield np.diff(negative)
-        before = negative[-1:]
+        negative = block < -_ZERO
+        yield np.diff(negative, prepend=before if len(before) else negative[:1])
+        before = negative[-1:] if len(negative) else before
 
 
 _KINDS: dict[str, Features] = {

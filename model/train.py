@@ -375,11 +375,13 @@ def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) 
     recipe = bundle.provenance.get("recipe", {})
     if bundle.provenance.get("shards") != shards.fingerprint:
         return
-    fold = tuple(recipe.get("fold") or ()) or None
-    if config.fold is not None and fold != config.fold:
-        k, n = config.fold
-        raise UsageError(f"{bundle.path}: has heard tracks of fold {k}/{n}; give a bundle trained with --fold {k}/{n}")
-    if config.fold is None and config.valid_split in recipe.get("splits", ()):
+    if config.fold is not None:
+        if tuple(recipe.get("fold") or ()) != config.fold:
+            told = "{}/{}".format(*config.fold)
+            raise UsageError(
+                f"{bundle.path}: has heard tracks of fold {told}; give a bundle trained with --fold {told}"
+            )
+    elif config.valid_split in recipe.get("splits", ()):
         raise UsageError(
             f"{bundle.path}: has heard the split {config.valid_split}, on which nothing could be measured then; "
             "give a bundle trained without it, or another --valid-split ('' for none)"
