@@ -1,6 +1,6 @@
 """What lies in a folder of training shards: dataset.json, and the records themselves one track at a time.
 
-Written by pipelines/shards.py, read by everything that trains or measures.
+Written by pipelines/jobs/shards.py, read by everything that trains or measures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole shape on one screen: tracks to features to rows to files. Launching is elsewhere (pipelines/waves.py)."""
+"""The whole shape on one screen: tracks to features to rows to files. Launching is elsewhere (pipelines/jobs)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from apache_beam.io import ReadAllFromTFRecord, WriteToParquet, WriteToTFRecord
 from features.records import encode
 from features.schema import Rejection, Track, TrackFeatures
 from model.predictor import Predictor
-from pipelines.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures
-from pipelines.inference import PredictAndVote, TagConfig
-from pipelines.sinks import REJECTS, RESULTS, reject_row
+from pipelines.dataset.schema import REJECTS, RESULTS, reject_row
+from pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures
+from pipelines.stages.predict import PredictAndVote, TagConfig
 
 
 class Extracted(NamedTuple):

@@ -20,7 +20,7 @@ import google_crc32c
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pipelines import objects
+from pipelines.storage import objects
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 BUCKET = "music"

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from features.schema import Track
-from pipelines import apply
-from pipelines.apply import ApplyOptions, ApplyReport
-from pipelines.library import path_uri
-from pipelines.sinks import RESULTS, track_columns
+from pipelines.dataset.schema import RESULTS, track_columns
+from pipelines.jobs import apply
+from pipelines.jobs.apply import ApplyOptions, ApplyReport
+from pipelines.library.discover import path_uri
 from pipelines.tags.policy import TagPolicy
 
 RATE_HZ = 44_100

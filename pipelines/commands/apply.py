@@ -1,4 +1,4 @@
-"""`genrebeam apply`: its options, some of which `tag` and `undo` share. The work is in pipelines/apply.py."""
+"""`genrebeam apply`: its options, some of which `tag` and `undo` share. The work is in pipelines/jobs/apply.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from pipelines.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
 from pipelines.cli import EXIT_OK
 from pipelines.commands.beam import BeamCommand
-from pipelines.engine import usable_cores
-from pipelines.quiet import quiet_libraries
+from pipelines.engine.quiet import quiet_libraries
+from pipelines.engine.runner import usable_cores
+from pipelines.jobs.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -109,7 +109,7 @@ def command(
     if runner:
         check_results(results)
         with quiet_libraries(results, debug=debug) as terminal:
-            from pipelines.apply_graph import apply_on_runner
+            from pipelines.jobs.apply_graph import apply_on_runner
 
             report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=terminal)
     else:

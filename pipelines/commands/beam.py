@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.engine import split_beam_flags
+from pipelines.engine.runner import split_beam_flags
 
 
 class BeamCommand(click.Command):

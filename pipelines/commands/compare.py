@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from features.errors import UsageError
-from pipelines.quiet import quiet_libraries
+from pipelines.engine.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,8 +94,8 @@ def command(
 
 def _audio(libraries: tuple[str, ...]) -> Audio:
     """The files of libraries, under the names that `genrebeam shards` gave them."""
-    from pipelines.extract import local_copy
-    from pipelines.library import discover
+    from pipelines.library.discover import discover
+    from pipelines.stages.extract import local_copy
 
     return {track.track_id: functools.partial(local_copy, track.uri) for track in discover(libraries).tracks}
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from features.errors import UsageError
-from pipelines.quiet import quiet_libraries
+from pipelines.engine.quiet import quiet_libraries
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 

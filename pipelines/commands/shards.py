@@ -1,4 +1,4 @@
-"""`genrebeam shards`: its options and what it shows. The work is in pipelines/shards.py and pipelines/labels.py."""
+"""`genrebeam shards`: its options and what it shows. The work is in jobs/shards.py and library/labels.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from features.errors import UsageError
 from features.records import Labels
 from features.schema import Track
 from model.shardset import ShardSet
-from pipelines.engine import Engine, usable_cores
-from pipelines.extract import ExtractConfig
-from pipelines.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
-from pipelines.library import discover
-from pipelines.quiet import quiet_libraries
-from pipelines.shards import AudioSource, Source, StoredLogMels, plan, stored_log_mels, write_shards
+from pipelines.engine.quiet import quiet_libraries
+from pipelines.engine.runner import Engine, usable_cores
+from pipelines.jobs.shards import AudioSource, Source, StoredLogMels, plan, stored_log_mels, write_shards
+from pipelines.library.discover import discover
+from pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
+from pipelines.stages.extract import ExtractConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 FOLDER = click.Path(path_type=Path, file_okay=False)

@@ -1,4 +1,4 @@
-"""`genrebeam tag`: its options, what it shows, and its exit code. The work is in pipelines/tagging.py."""
+"""`genrebeam tag`: its options, what it shows, and its exit code. The work is in pipelines/jobs/tag.py."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.table import Table
 from features.extract import ExtractLimits
 from model.bundle import DEFAULT
 from model.voting import METHODS
-from pipelines import apply as tags
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
 from pipelines.commands.beam import BeamCommand
-from pipelines.engine import Engine, usable_cores
-from pipelines.export import FORMATS, export
-from pipelines.quiet import quiet_libraries
-from pipelines.tagging import Report, TagOptions, tag
+from pipelines.dataset.export import FORMATS, export
+from pipelines.engine.quiet import quiet_libraries
+from pipelines.engine.runner import Engine, usable_cores
+from pipelines.jobs import apply as tags
+from pipelines.jobs.tag import Report, TagOptions, tag
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from features.errors import UsageError
-from pipelines.quiet import quiet_libraries
+from pipelines.engine.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console

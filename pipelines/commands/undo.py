@@ -1,4 +1,4 @@
-"""`genrebeam undo`: its options. The work is in pipelines/apply.py."""
+"""`genrebeam undo`: its options. The work is in pipelines/jobs/apply.py."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from pipelines.apply import ApplyOptions, show, undo_results
 from pipelines.cli import EXIT_OK
 from pipelines.commands.apply import FOLDER, writing_options
-from pipelines.engine import usable_cores
+from pipelines.engine.runner import usable_cores
+from pipelines.jobs.apply import ApplyOptions, show, undo_results
 
 
 @click.command("undo")

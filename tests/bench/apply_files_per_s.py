@@ -22,8 +22,8 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import tagfiles  # noqa: E402
 
-from pipelines import apply  # noqa: E402
-from pipelines.apply import ApplyOptions  # noqa: E402
+from pipelines.jobs import apply  # noqa: E402
+from pipelines.jobs.apply import ApplyOptions  # noqa: E402
 from pipelines.tags.policy import TagPolicy  # noqa: E402
 
 _SIZE = 5_000_000

@@ -203,7 +203,7 @@ def stored_scores(data: Path) -> dict[str, np.ndarray]:
     from features.chunks import chunks_of
     from model.bundle import DEFAULT, load_config
     from model.predictor import BatchedScorer, BundlePredictor
-    from pipelines.shards import StoredLogMels, stored_log_mels
+    from pipelines.jobs.shards import StoredLogMels, stored_log_mels
 
     bundle = load_config(DEFAULT)
     front_end = bundle.front_end

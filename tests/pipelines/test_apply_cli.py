@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from features.errors import UsageError
-from pipelines.apply import ApplyOptions, apply_results
 from pipelines.cli import cli
-from pipelines.tagging import output_folder
+from pipelines.jobs.apply import ApplyOptions, apply_results
+from pipelines.jobs.tag import output_folder
 from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres
 
@@ -125,7 +125,7 @@ def test_apply_needs_neither_beam_nor_tensorflow() -> None:
 
 @pytest.mark.slow
 def test_the_same_on_a_beam_runner(library: Path) -> None:
-    from pipelines.apply_graph import apply_on_runner
+    from pipelines.jobs.apply_graph import apply_on_runner
 
     (library / "music" / "gone.mp3").write_bytes(b"")
     paths = {library / "music" / name: [("hiphop", 0.9)] for name in ("mp3.mp3", "flac.flac", "m4a.m4a", "gone.mp3")}

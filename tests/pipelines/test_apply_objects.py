@@ -20,10 +20,12 @@ from rich.console import Console
 
 from features.errors import UsageError
 from features.schema import Track
-from pipelines import apply, journal, objects
-from pipelines.apply import ApplyOptions
-from pipelines.ledger import Ledger, read_rows
-from pipelines.library import discover
+from pipelines.dataset import journal
+from pipelines.dataset.ledger import Ledger, read_rows
+from pipelines.jobs import apply
+from pipelines.jobs.apply import ApplyOptions
+from pipelines.library.discover import discover
+from pipelines.storage import objects
 from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres
 
@@ -337,7 +339,7 @@ def test_a_large_object_of_which_the_connection_breaks(bucket: Any, tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_same_on_a_beam_runner(bucket: Any, tmp_path: Path) -> None:
-    from pipelines.apply_graph import apply_on_runner
+    from pipelines.jobs.apply_graph import apply_on_runner
 
     before = fill(bucket, tmp_path, ("mp3", "flac"))
     hear(bucket, tmp_path)

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from pipelines import apply, journal
-from pipelines.apply import ApplyOptions, ApplyReport
-from pipelines.ledger import Ledger
-from pipelines.library import discover
+from pipelines.dataset import journal
+from pipelines.dataset.ledger import Ledger
+from pipelines.jobs import apply
+from pipelines.jobs.apply import ApplyOptions, ApplyReport
+from pipelines.library.discover import discover
 from pipelines.tags import writer
 from pipelines.tags.change import with_genre
 from pipelines.tags.parse import parse

@@ -11,7 +11,7 @@ import pytest
 import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
 
-from pipelines import apply
+from pipelines.jobs import apply
 from pipelines.tags.read import read_genres, read_tags
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from features.errors import UsageError
-from pipelines.engine import Engine, split_beam_flags
+from pipelines.engine.runner import Engine, split_beam_flags
 
 OWN = frozenset(["--output", "--runner", "--labels", "--quiet"])
 

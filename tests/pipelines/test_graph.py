@@ -13,11 +13,11 @@ from features.config import FrontEnd
 from features.records import count_records, first_record, parse
 from model.predictor import PlaceholderPredictor
 from pipelines import graph
-from pipelines.engine import Engine
-from pipelines.extract import ExtractConfig, ParseFeatures
-from pipelines.inference import TagConfig
-from pipelines.library import discover
-from pipelines.sinks import REJECTS, RESULTS
+from pipelines.dataset.schema import REJECTS, RESULTS
+from pipelines.engine.runner import Engine
+from pipelines.library.discover import discover
+from pipelines.stages.extract import ExtractConfig, ParseFeatures
+from pipelines.stages.predict import TagConfig
 
 FRONT_END = FrontEnd()
 LABELS = ("low", "middle", "high")

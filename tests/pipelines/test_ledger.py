@@ -9,9 +9,9 @@ import pytest
 
 from features.errors import LedgerError
 from features.schema import AudioInfo, Rejection, Track, TrackFeatures
-from pipelines.inference import TagConfig, result_row
-from pipelines.ledger import Ledger, newest_results
-from pipelines.sinks import REJECTS, RESULTS, reject_row
+from pipelines.dataset.ledger import Ledger, newest_results
+from pipelines.dataset.schema import REJECTS, RESULTS, reject_row
+from pipelines.stages.predict import TagConfig, result_row
 
 LABELS = ("jazz", "rock")
 

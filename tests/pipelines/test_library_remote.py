@@ -10,8 +10,8 @@ import buckets
 import pytest
 
 from features.errors import UsageError
-from pipelines import objects
-from pipelines.library import discover
+from pipelines.library.discover import discover
+from pipelines.storage import objects
 
 
 @pytest.fixture(params=["s3", "gs"])

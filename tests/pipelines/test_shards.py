@@ -16,10 +16,10 @@ from features.errors import UsageError
 from features.records import Labels
 from features.schema import Track
 from model import shardset
-from pipelines import labels as labelling
-from pipelines import shards
 from pipelines.commands.shards import command
-from pipelines.engine import Engine
+from pipelines.engine.runner import Engine
+from pipelines.jobs import shards
+from pipelines.library import labels as labelling
 
 FRONT_END = FrontEnd(hop_length=2048)
 CLIPS = 12

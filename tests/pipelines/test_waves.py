@@ -3,7 +3,7 @@
 import pytest
 
 from features.errors import UsageError
-from pipelines.waves import EngineError, Staging, last_line, work_off
+from pipelines.engine.waves import EngineError, Staging, last_line, work_off
 
 
 class Work:

@@ -33,10 +33,10 @@ from features.schema import AudioInfo, Rejection, Track, TrackFeatures
 from model import shardset
 from model.shardset import ShardSet, Split
 from model.splits import position
-from pipelines.engine import Engine
-from pipelines.extract import ExtractConfig, ExtractFeatures
-from pipelines.labels import Claims, from_table, straddling
-from pipelines.sinks import REJECTS, reject_row
+from pipelines.dataset.schema import REJECTS, reject_row
+from pipelines.engine.runner import Engine
+from pipelines.library.labels import Claims, from_table, straddling
+from pipelines.stages.extract import ExtractConfig, ExtractFeatures
 
 _PARTS = ".parts"  # one JSON file per finished shard, until dataset.json sums them up
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)  # shards do not depend on when they were written

@@ -1,7 +1,7 @@
 """Results -> tags in the files, and back. Pure planning, one batch function, and a run over a results dataset.
 
-`work_batch` is the whole of it for some files: plan, journal, write. Locally threads call it (pipelines/apply.py), on a
-cluster a Beam graph does (pipelines/apply_graph.py). Neither needs Beam or TensorFlow here.
+`work_batch` is the whole of it for some files: plan, journal, write. Locally threads call it, on a cluster a Beam
+graph does (pipelines/jobs/apply_graph.py). Neither needs Beam or TensorFlow here.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from rich.table import Table
 
 from features.errors import TrackError, UnreadableFile, UsageError
 from features.schema import Rejection, Track
-from pipelines import journal, objects
-from pipelines.journal import Entry, Origins, Version
-from pipelines.ledger import RESULTS_DIR, newest_results
-from pipelines.library import local_path
-from pipelines.tagging import output_folder, write_rejects_file
+from pipelines.dataset import journal
+from pipelines.dataset.journal import Entry, Origins, Version
+from pipelines.dataset.ledger import RESULTS_DIR, newest_results
+from pipelines.jobs.tag import output_folder, write_rejects_file
+from pipelines.library.discover import local_path
+from pipelines.storage import objects
 from pipelines.tags.change import keep, with_genre, with_kept
 from pipelines.tags.errors import NotTaggable, TagError
 from pipelines.tags.model import Container, Tag

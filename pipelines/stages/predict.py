@@ -21,8 +21,8 @@ from features.schema import TrackFeatures
 from model.bundle import load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import vote
-from pipelines.progress import report
-from pipelines.sinks import storable, track_columns
+from pipelines.dataset.schema import storable, track_columns
+from pipelines.engine.progress import report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PredictAndVote(beam.DoFn):
 def result_row(
     features: TrackFeatures, scores: NDArray[np.float32], labels: tuple[str, ...], config: TagConfig
 ) -> dict[str, Any]:
-    """One row of the results dataset (pipelines/sinks.py) from a track's chunk scores.
+    """One row of the results dataset (pipelines/dataset/schema.py) from a track's chunk scores.
 
     Args:
         scores: float32 [chunks, genres]; rows of silent chunks are zero and do not vote.

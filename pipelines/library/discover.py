@@ -2,7 +2,7 @@
 
 Every file found becomes a track or a rejection; nothing vanishes without a row. Local trees are walked
 directly (a million entries in seconds, and dangling links, loops and odd names are seen for what they
-are), buckets are listed by pipelines/objects.py, and other schemes go through Beam's FileSystems.
+are), buckets are listed by pipelines/storage/objects.py, and other schemes go through Beam's FileSystems.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
-from pipelines import objects
+from pipelines.storage import objects
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 

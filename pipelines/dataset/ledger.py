@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from features.errors import LedgerError
 from features.schema import Track
-from pipelines.journal import Origins
-from pipelines.sinks import REJECTS, RESULTS
+from pipelines.dataset.journal import Origins
+from pipelines.dataset.schema import REJECTS, RESULTS
 
 RESULTS_DIR, REJECTS_DIR = "results", "rejects"
 _KEY = ["track_id", "size", "mtime", "processed_at"]

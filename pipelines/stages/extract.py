@@ -21,10 +21,10 @@ from features.extract import ExtractLimits
 from features.isolated import IsolatedExtractor
 from features.records import parse
 from features.schema import Rejection, Track, TrackFeatures
-from pipelines import objects
-from pipelines.ledger import Ledger
-from pipelines.library import local_path
-from pipelines.progress import report
+from pipelines.dataset.ledger import Ledger
+from pipelines.engine.progress import report
+from pipelines.library.discover import local_path
+from pipelines.storage import objects
 
 REJECTED = "rejected"
 _BLOCK = 1 << 20

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.ledger import newest_results, newest_results_by_file
-from pipelines.sinks import RESULTS
+from pipelines.dataset.ledger import newest_results, newest_results_by_file
+from pipelines.dataset.schema import RESULTS
 
 FORMATS = ["csv", "json"]
 _ROWS = 1000  # as Python objects at a time

@@ -2,7 +2,7 @@
 
 The one module that knows boto3 and google-cloud-storage. Both are optional, and imported when the first URL asks for
 them; credentials and endpoints come from where those libraries look (environment, profiles, instance roles). Other
-schemes go through Beam's FileSystems (pipelines/library.py), which can read, but know no conditional write.
+schemes go through Beam's FileSystems (pipelines/library/discover.py), which can read, but know no conditional write.
 """
 
 from __future__ import annotations

@@ -25,13 +25,13 @@ from features.extract import ExtractLimits
 from features.schema import Rejection, Track
 from model.bundle import Bundle, load_config
 from model.voting import METHODS
-from pipelines.engine import Engine
-from pipelines.journal import write_durably
-from pipelines.ledger import REJECTS_DIR, RESULTS_DIR, Ledger
-from pipelines.library import discover
-from pipelines.progress import Watcher
-from pipelines.sinks import REJECTS, reject_row
-from pipelines.waves import Staging, last_line, work_off
+from pipelines.dataset.journal import write_durably
+from pipelines.dataset.ledger import REJECTS_DIR, RESULTS_DIR, Ledger
+from pipelines.dataset.schema import REJECTS, reject_row
+from pipelines.engine.progress import Watcher
+from pipelines.engine.runner import Engine
+from pipelines.engine.waves import Staging, last_line, work_off
+from pipelines.library.discover import discover
 
 # What a wave may hold at most. A wave that stores features holds them in memory until it writes them.
 _LARGEST_WAVE, _LARGEST_FEATURES_WAVE = 20_000, 500
@@ -300,9 +300,9 @@ def run_pipeline(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines import graph
-    from pipelines.engine import usable_cores
-    from pipelines.extract import ExtractConfig, ParseFeatures
-    from pipelines.inference import LoadBundle, TagConfig
+    from pipelines.engine.runner import usable_cores
+    from pipelines.stages.extract import ExtractConfig, ParseFeatures
+    from pipelines.stages.predict import LoadBundle, TagConfig
 
     watch = str(progress) if progress else None
     shards = 1 if options.engine.is_local else 0

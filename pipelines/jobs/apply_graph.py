@@ -12,8 +12,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from features.errors import UsageError
-from pipelines import graph, journal
-from pipelines.apply import (
+from pipelines import graph
+from pipelines.dataset import journal
+from pipelines.dataset.ledger import REJECTS_DIR
+from pipelines.jobs.apply import (
     BATCH,
     ApplyOptions,
     ApplyReport,
@@ -26,8 +28,7 @@ from pipelines.apply import (
     wanted_from_row,
     work_batch,
 )
-from pipelines.ledger import REJECTS_DIR
-from pipelines.tagging import output_folder
+from pipelines.jobs.tag import output_folder
 from pipelines.tags.policy import Outcome
 
 _NAMESPACE = "apply"
@@ -59,7 +60,7 @@ def apply_tags(pipeline: beam.Pipeline, plan: str, task: Task) -> beam.PCollecti
 
 
 def apply_on_runner(output_dir: Path, options: ApplyOptions, flags: Sequence[str], *, console: Console) -> ApplyReport:
-    """`pipelines.apply.apply_results` on any runner; a dry run needs none.
+    """`pipelines.jobs.apply.apply_results` on any runner; a dry run needs none.
 
     Raises:
         UsageError: as `apply_results`, and without --yes: a runner asks nobody.

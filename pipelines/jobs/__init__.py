@@ -1,0 +1,1 @@
+"""One run each: find, leave out what is done, launch, sum up."""

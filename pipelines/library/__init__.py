@@ -1,0 +1,1 @@
+"""What there is to hear: folders, globs, manifests and buckets as tracks, and their labels."""

@@ -1,0 +1,1 @@
+"""Thin DoFns and what they call for one element: extract, predict, write."""
