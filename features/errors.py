@@ -61,3 +61,23 @@ class DecoderOutOfMemory(TrackError):
 
 class RecordError(GenrebeamError):
     """A stored record has another schema version, front end or shape."""
+
+
+class TagError(TrackError):
+    """A file's tags cannot be read or written."""
+
+
+class NotTaggable(TagError):
+    """There is no place for a tag in this file, or its store cannot replace it safely."""
+
+
+class ReadOnly(TagError):
+    """The file, or the folder that a copy of it has to be made in, may not be written."""
+
+
+class ChangedMeanwhile(TagError):
+    """The file is not the one that was analysed, or it changed while the copy was made."""
+
+
+class WriteFailed(TagError):
+    """The operating system refused: disk full, quota, an attribute that cannot be kept."""

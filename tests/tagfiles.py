@@ -19,7 +19,7 @@ from features.schema import Track
 from pipelines.dataset.schema import RESULTS, track_columns
 from pipelines.jobs import apply
 from pipelines.jobs.apply import ApplyOptions, ApplyReport
-from pipelines.library.discover import path_uri
+from pipelines.storage.places import path_uri
 from pipelines.tags.policy import TagPolicy
 
 RATE_HZ = 44_100

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import LedgerError
-from pipelines.library.discover import local_path
+from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
 from pipelines.tags.read import TagValues
 from pipelines.tags.writer import remove_leftover

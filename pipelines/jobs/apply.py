@@ -29,16 +29,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from features.errors import TrackError, UnreadableFile, UsageError
+from features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
 from features.schema import Rejection, Track
 from pipelines.dataset import journal
 from pipelines.dataset.journal import Entry, Origins, Version
 from pipelines.dataset.ledger import RESULTS_DIR, newest_results
 from pipelines.jobs.tag import output_folder, write_rejects_file
-from pipelines.library.discover import local_path
 from pipelines.storage import objects
+from pipelines.storage.places import local_path
 from pipelines.tags.change import keep, with_genre, with_kept
-from pipelines.tags.errors import NotTaggable, TagError
 from pipelines.tags.model import Container, Tag
 from pipelines.tags.parse import parse
 from pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
@@ -46,7 +45,6 @@ from pipelines.tags.read import TagValues, read_tags
 from pipelines.tags.writer import (
     Change,
     Identity,
-    WriteFailed,
     check_writable,
     sync_folder,
     write,

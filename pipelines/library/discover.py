@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
 from pipelines.storage import objects
+from pipelines.storage.places import local_path, path_uri
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 
@@ -48,27 +49,6 @@ class Discovery:
 
     tracks: tuple[Track, ...]
     rejections: tuple[Rejection, ...]
-
-
-def path_uri(path: str | os.PathLike[str]) -> str:
-    """A local path as the text that stands for it everywhere.
-
-    The absolute path itself where it is valid UTF-8 (so that it can be pasted into a shell), else a
-    percent-encoded file:// URL of its bytes: Parquet and JSON hold UTF-8 only.
-    """
-    absolute = os.path.abspath(path)
-    try:
-        absolute.encode("utf-8")
-    except UnicodeEncodeError:
-        return "file://" + urllib.parse.quote(os.fsencode(absolute))
-    return absolute
-
-
-def local_path(uri: str) -> Path | None:
-    """The inverse of `path_uri`; None for a file that is not local."""
-    if uri.startswith("file://"):
-        return Path(os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://"))))
-    return None if "://" in uri else Path(uri)
 
 
 def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()) -> Discovery:

@@ -23,8 +23,8 @@ from features.records import parse
 from features.schema import Rejection, Track, TrackFeatures
 from pipelines.dataset.ledger import Ledger
 from pipelines.engine.progress import report
-from pipelines.library.discover import local_path
 from pipelines.storage import objects
+from pipelines.storage.places import local_path
 
 REJECTED = "rejected"
 _BLOCK = 1 << 20

@@ -20,9 +20,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Protocol
 
-from features.errors import UnreadableFile, UsageError
-from pipelines.tags.errors import NotTaggable
-from pipelines.tags.writer import ChangedMeanwhile, ReadOnly, WriteFailed
+from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
 
 _BLOCK = 1 << 20
 _READS = 3  # attempts at one body: the libraries try requests again, and S3's does not try a body that broke off

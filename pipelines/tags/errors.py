@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from features.errors import TrackError
-
-
-class TagError(TrackError):
-    """A file's tags cannot be read or written."""
-
-
-class NotTaggable(TagError):
-    """No container of ours: there is no place for a tag in this file."""
+from features.errors import TagError
 
 
 class BrokenTag(TagError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from features.errors import NotTaggable
 from pipelines.tags.ape import Ape
 from pipelines.tags.asf import Asf
 from pipelines.tags.dsf import Dsf
-from pipelines.tags.errors import BrokenTag, NotTaggable
+from pipelines.tags.errors import BrokenTag
 from pipelines.tags.id3 import Id3v2
 from pipelines.tags.iff import Iff
 from pipelines.tags.model import Container, Source

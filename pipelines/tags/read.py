@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
 from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
-from pipelines.tags.errors import BrokenTag, NotTaggable
+from features.errors import NotTaggable
+from pipelines.tags.errors import BrokenTag
 from pipelines.tags.sniff import Kind, sniff
 
 _ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw

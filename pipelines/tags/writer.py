@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.tags.errors import BrokenTag, TagError
+from features.errors import ChangedMeanwhile, ReadOnly, TagError, WriteFailed
+from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Splice, Tag
 from pipelines.tags.parse import parse
 from pipelines.tags.read import TagValues, read_tags
@@ -25,24 +26,12 @@ _FICLONE = 0x40049409  # linux/fs.h; Python 3.10 has no name for it
 _BLOCK = 1 << 18  # stays in a core's cache between reading and comparing
 
 
-class ReadOnly(TagError):
-    """The file, or the folder that a copy of it has to be made in, may not be written."""
-
-
 class HardLinked(TagError):
     """The file has other names; replacing it would part it from them."""
 
 
-class ChangedMeanwhile(TagError):
-    """The file is not the one that was analysed, or it changed while the copy was made."""
-
-
 class OpenElsewhere(TagError):
     """Another program has the file open for writing."""
-
-
-class WriteFailed(TagError):
-    """The operating system refused: disk full, quota, an attribute that cannot be kept."""
 
 
 class VerificationFailed(TagError):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import UsageError
-from pipelines.library.discover import discover, local_path, path_uri
+from pipelines.library.discover import discover
+from pipelines.storage.places import local_path, path_uri
 
 
 @pytest.fixture
