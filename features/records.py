@@ -7,8 +7,8 @@ it is labelled. Chunks are cut by whoever reads it.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
+import os
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -147,21 +147,25 @@ def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any]:
 _HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its checksum before, checksum after the payload
 
 
-def count_records(path: Path) -> int:
-    """How many whole records a TFRecord file holds, by skipping from length to length."""
-    count, size = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
-            end = file.tell() + int.from_bytes(head[:8], "little") + _TAIL_BYTES
-            if end > size:
-                raise RecordError(f"{path}: ends in the middle of record {count + 1}; extract these features anew")
-            file.seek(end)
-            count += 1
+def count_records(file: BinaryIO, name: str) -> int:
+    """How many whole records a TFRecord file holds, by skipping from length to length.
+
+    Raises:
+        RecordError: it ends in the middle of one.
+    """
+    size = file.seek(0, os.SEEK_END)
+    count = file.seek(0)
+    while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
+        end = file.tell() + int.from_bytes(head[:8], "little") + _TAIL_BYTES
+        if end > size:
+            raise RecordError(f"{name}: ends in the middle of record {count + 1}; extract these features anew")
+        file.seek(end)
+        count += 1
     return count
 
 
-def first_record(path: Path) -> bytes | None:
+def first_record(file: BinaryIO) -> bytes | None:
     """The payload of a TFRecord file's first record; None for an empty file."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        return file.read(int.from_bytes(head[:8], "little")) if head else None
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    return file.read(int.from_bytes(head[:8], "little")) if head else None

@@ -1,21 +1,24 @@
-"""The whole shape on one screen: tracks to features to rows to files. Launching is elsewhere (pipelines/jobs)."""
+"""The whole shape on one screen: tracks to features to rows to files. Launching is elsewhere (pipelines/jobs).
+
+Nothing in a graph is a path of the machine that submits it, unless the dataset or the library lies there.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import pyarrow as pa
-from apache_beam.io import ReadAllFromTFRecord, WriteToParquet, WriteToTFRecord
 
-from features.records import encode
 from features.schema import Rejection, Track, TrackFeatures
 from model.predictor import Predictor
-from pipelines.dataset.schema import REJECTS, RESULTS, reject_row
-from pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures
+from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from pipelines.stages.changes import BATCH, Done, Task, Wanted, wanted_from_row
+from pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures, ReadRecords
+from pipelines.stages.plan import NameParts, ReadPart
 from pipelines.stages.predict import PredictAndVote, TagConfig
+from pipelines.stages.write import WRITE_EVERY_S, WriteFeatures, WriteRows, as_reject_row
+from pipelines.stages.write_tags import WriteTags
 
 
 class Extracted(NamedTuple):
@@ -25,14 +28,21 @@ class Extracted(NamedTuple):
     rejections: beam.PCollection[Rejection]
 
 
-def read_tracks(pipeline: beam.Pipeline, plan: str) -> beam.PCollection[Track]:
-    """The tracks of a wave's plan, a Parquet file of Track fields, spread over all workers."""
+def read_plan(pipeline: beam.Pipeline, folder: str, name: str) -> beam.PCollection[dict[str, Any]]:
+    """The rows of a plan (stages/plan.py), spread over all workers."""
     return (
         pipeline
-        | "Read the plan" >> beam.io.ReadFromParquet(plan)
-        | "As tracks" >> beam.Map(lambda row: Track(**row)).with_output_types(Track)
-        | "Spread tracks over workers" >> beam.Reshuffle()
+        | "Name the plan" >> beam.Create([name], reshuffle=False)
+        | "Name its parts" >> beam.ParDo(NameParts(folder))
+        | "Spread parts over workers" >> beam.Reshuffle()
+        | "Read each part" >> beam.ParDo(ReadPart(folder))
     )
+
+
+def read_tracks(pipeline: beam.Pipeline, folder: str, name: str) -> beam.PCollection[Track]:
+    """The tracks of a plan, whose columns are a Track's fields."""
+    rows = read_plan(pipeline, folder, name)
+    return rows | "As tracks" >> beam.Map(lambda row: Track(**row)).with_output_types(Track)
 
 
 def extract_features(tracks: beam.PCollection[Track], config: ExtractConfig) -> Extracted:
@@ -43,13 +53,15 @@ def extract_features(tracks: beam.PCollection[Track], config: ExtractConfig) -> 
     return Extracted(outputs.features, outputs[REJECTED])
 
 
-def read_features(pipeline: beam.Pipeline, files: list[str], parse: ParseFeatures) -> beam.PCollection[TrackFeatures]:
+def read_features(
+    pipeline: beam.Pipeline, files: Sequence[str], parse: ParseFeatures
+) -> beam.PCollection[TrackFeatures]:
     """Features that an earlier run stored, spread over all workers."""
     return (
         pipeline
-        | "Name feature files" >> beam.Create(files)
+        | "Name feature files" >> beam.Create(list(files), reshuffle=False)
         | "Spread files over workers" >> beam.Reshuffle()
-        | "Read stored features" >> ReadAllFromTFRecord()
+        | "Read stored features" >> beam.ParDo(ReadRecords())
         | "Parse stored features" >> beam.ParDo(parse)
     )
 
@@ -61,29 +73,39 @@ def tag_tracks(
     return features | "Predict and vote" >> beam.ParDo(PredictAndVote(load_predictor, config))
 
 
-def write_results(rows: beam.PCollection[dict[str, Any]], prefix: str, *, shards: int = 0) -> None:
-    """Rows to Parquet files that begin with `prefix`; 0 shards leave the number to the runner."""
-    _write_parquet(rows, "results", prefix, RESULTS, shards)
+def write_results(
+    rows: beam.PCollection[dict[str, Any]], dataset: Dataset, run_id: str, every_s: float = WRITE_EVERY_S
+) -> None:
+    """Rows into the dataset, as they are made."""
+    _write(rows, "results", WriteRows(str(dataset), RESULTS_DIR, run_id, every_s))
 
 
-def write_rejects(rejections: beam.PCollection[Rejection], prefix: str, run_id: str, *, shards: int = 0) -> None:
-    """Rejections to Parquet files that begin with `prefix`."""
-    rows = rejections | "As reject rows" >> beam.Map(
-        lambda rejection: reject_row(rejection, run_id, dt.datetime.now(dt.timezone.utc))
-    )
-    _write_parquet(rows, "rejects", prefix, REJECTS, shards)
+def write_rejects(
+    rejections: beam.PCollection[Rejection], dataset: Dataset, run_id: str, every_s: float = WRITE_EVERY_S
+) -> None:
+    """Rejections into the dataset, as they are made."""
+    rows = rejections | "As reject rows" >> beam.Map(as_reject_row, run_id)
+    _write(rows, "rejects", WriteRows(str(dataset), REJECTS_DIR, run_id, every_s))
 
 
-def write_features(features: beam.PCollection[TrackFeatures], prefix: str, *, shards: int = 0) -> None:
-    """Features to TFRecord files that begin with `prefix`, one record per track."""
-    _ = (
-        features
-        | "Encode features" >> beam.Map(encode).with_output_types(bytes)
-        | "Write features" >> WriteToTFRecord(prefix, file_name_suffix=".tfrecord", num_shards=shards)
-    )
+def _write(rows: beam.PCollection[dict[str, Any]], what: str, write: WriteRows) -> None:
+    # The sum is there for what it makes the local engine do: it notices that a worker died by the output that it waits
+    # for, and of a stage that has none it waits for the answer for ever.
+    _ = rows | f"Write {what}" >> beam.ParDo(write) | f"Count {what}" >> beam.CombineGlobally(sum)
 
 
-def _write_parquet(rows: beam.PCollection, what: str, prefix: str, schema: pa.Schema, shards: int) -> None:
-    _ = rows | f"Write {what}" >> WriteToParquet(
-        prefix, schema, codec="zstd", file_name_suffix=".parquet", num_shards=shards
+def write_features(
+    features: beam.PCollection[TrackFeatures], folder: str, run_id: str, every_s: float = WRITE_EVERY_S
+) -> beam.PCollection[TrackFeatures]:
+    """Features into TFRecord files, one record per track; what comes out has been written."""
+    return features | "Write features" >> beam.ParDo(WriteFeatures(folder, run_id, every_s))
+
+
+def apply_tags(pipeline: beam.Pipeline, folder: str, name: str, task: Task) -> beam.PCollection[Done]:
+    """Write tags into the files of a plan, whose rows `wanted_from_row` understands."""
+    return (
+        read_plan(pipeline, folder, name)
+        | "As wanted tags" >> beam.Map(wanted_from_row).with_output_types(Wanted)
+        | "In journal batches" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
+        | "Write tags" >> beam.ParDo(WriteTags(task)).with_output_types(Done)
     )

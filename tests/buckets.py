@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import email
 import json
+import re
 import threading
 import time
 import urllib.parse
@@ -164,11 +165,19 @@ class FakeGcs:
         if name not in self.objects:
             return _json(404, _error(404, "No such object"))
         data, facts = self.objects[name]
+        if environ["REQUEST_METHOD"] == "DELETE":
+            del self.objects[name]
+            return 204, {}, b""
         if query.get("ifGenerationMatch", facts["generation"]) != facts["generation"]:
             return _json(412, _error(412, "conditionNotMet"))
         if kind.startswith("/download/"):
             headers = {"X-Goog-Hash": f"crc32c={facts['crc32c']}", "X-Goog-Generation": facts["generation"]}
-            return 200, {**headers, "Content-Type": facts["contentType"]}, data
+            headers["Content-Type"] = facts["contentType"]
+            if part := re.fullmatch(r"bytes=(\d+)-(\d+)", environ.get("HTTP_RANGE", "")):
+                first, last = int(part[1]), min(int(part[2]), len(data) - 1)
+                headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+                return 206, headers, data[first : last + 1]
+            return 200, headers, data
         return _json(200, facts)
 
     def _upload(self, environ: dict[str, Any], query: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:

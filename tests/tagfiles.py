@@ -18,7 +18,8 @@ import soundfile as sf
 from features.schema import Track
 from pipelines.dataset.schema import RESULTS, track_columns
 from pipelines.jobs import apply
-from pipelines.jobs.apply import ApplyOptions, ApplyReport
+from pipelines.jobs.apply import ApplyReport
+from pipelines.stages.changes import ApplyOptions
 from pipelines.storage.places import path_uri
 from pipelines.tags.policy import TagPolicy
 
@@ -279,22 +280,32 @@ def results_of_tracks(
     run_id: str = "run-1",
 ) -> None:
     """The same for files that are not local."""
-    rows = []
-    for track, genres in heard.items():
-        rows.append(
-            {
-                **track_columns(track),
-                "genre": genres[0][0] if genres else None,
-                "confidence": genres[0][1] if genres else None,
-                "top": [{"genre": genre, "score": score} for genre, score in genres],
-                "model_id": "test-model",
-                "model_fingerprint": fingerprint,
-                "run_id": run_id,
-                "processed_at": when,
-            }
-        )
+    rows = result_rows(heard, fingerprint=fingerprint, when=when, run_id=run_id)
     (output_dir / "results").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, RESULTS), output_dir / "results" / f"{run_id}.parquet")
+
+
+def result_rows(
+    heard: Mapping[Track, Sequence[tuple[str, float]]],
+    *,
+    fingerprint: str = "fp-1",
+    when: dt.datetime = WHEN,
+    run_id: str = "run-1",
+) -> list[dict[str, Any]]:
+    """Rows as `genrebeam tag` writes them, as far as tags need them."""
+    return [
+        {
+            **track_columns(track),
+            "genre": genres[0][0] if genres else None,
+            "confidence": genres[0][1] if genres else None,
+            "top": [{"genre": genre, "score": score} for genre, score in genres],
+            "model_id": "test-model",
+            "model_fingerprint": fingerprint,
+            "run_id": run_id,
+            "processed_at": when,
+        }
+        for track, genres in heard.items()
+    ]
 
 
 def cut(path: Path, drop: int) -> None:

@@ -35,6 +35,37 @@ def test_arrows_point_one_way(path):
         assert not {"tensorflow", "keras"} & set(imports(path))
 
 
+# The rooms of pipelines/, from the ground up: each may import from its own floor and from those below.
+FLOORS = [
+    "storage",
+    "dataset library tags engine data",
+    "stages",
+    "graph",
+    "jobs",
+    "api",
+    "commands cli __main__ __init__",
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+
+
+def modules(path):
+    """Whole names of our own modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_of_pipelines_do_not_look_up(path):
+    room = path.relative_to(ROOT / "pipelines").parts[0].removesuffix(".py")
+    for module in modules(path):
+        if module.startswith("pipelines."):
+            other = module.split(".")[1]
+            assert FLOOR[other] <= FLOOR[room] or other == "cli", f"{room} climbs up to {module}"
+
+
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

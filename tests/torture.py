@@ -23,7 +23,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import tagfiles  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from pipelines.jobs.apply import ApplyOptions, apply_results, undo_results  # noqa: E402
+from pipelines.jobs.apply import apply_results, undo_results  # noqa: E402
+from pipelines.stages.changes import ApplyOptions  # noqa: E402
 from pipelines.tags.policy import TagPolicy  # noqa: E402
 
 OPTIONS = ApplyOptions(tags=TagPolicy(policy="overwrite"), yes=True, quiet=True, workers=2)

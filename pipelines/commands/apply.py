@@ -13,11 +13,11 @@ from rich.console import Console
 from pipelines.cli import EXIT_OK
 from pipelines.commands.beam import BeamCommand
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import usable_cores
-from pipelines.jobs.apply import HARD_LINKS, ApplyOptions, apply_results, check_results, show
+from pipelines.engine.runner import Engine, usable_cores
+from pipelines.jobs.apply import apply_results, show
+from pipelines.stages.changes import HARD_LINKS, ApplyOptions
 from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -84,34 +84,36 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
 
 
 @click.command("apply", cls=BeamCommand)
-@click.argument("results", type=FOLDER)
+@click.argument("results", metavar="DIR")
 @apply_options("fill")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
+@click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    results: Path,
+    results: str,
     apply: ApplyOptions,
     workers: int | None,
     runner: str | None,
+    shared_filesystem: bool,
     quiet: bool,
     debug: bool,
 ) -> int:
-    """Write the genres of RESULTS, a folder that `genrebeam tag` has filled, into the files themselves.
+    """Write the genres of DIR, a folder or URL that `genrebeam tag` has filled, into the files themselves.
 
     What is there already is not written again, so a run that was killed goes on with the same command. Every
-    change is journalled in RESULTS/applied first; `genrebeam undo RESULTS` takes it back.
+    change is journalled in DIR/applied first; `genrebeam undo DIR` takes it back.
     """
     console = Console(stderr=True, highlight=False)
     if runner:
-        check_results(results)
+        engine = Engine(runner, flags=tuple(ctx.obj), shared_filesystem=shared_filesystem)
         with quiet_libraries(results, debug=debug) as terminal:
             from pipelines.jobs.apply_graph import apply_on_runner
 
-            report = apply_on_runner(results, apply, [f"--runner={runner}", *ctx.obj], console=terminal)
+            report = apply_on_runner(results, apply, engine, console=terminal)
     else:
         report = apply_results(results, apply, console=console)
     if not quiet:

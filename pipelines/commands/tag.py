@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
 
 from features.extract import ExtractLimits
-from model.bundle import DEFAULT
 from model.voting import METHODS
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
@@ -20,48 +17,46 @@ from pipelines.engine.runner import Engine, usable_cores
 from pipelines.jobs import apply as tags
 from pipelines.jobs.tag import Report, TagOptions, tag
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-
 
 @click.command("tag", cls=BeamCommand)
 @click.argument("library", nargs=-1)
-@click.option("--output", type=FOLDER, required=True, help="Folder for results, rejects and run reports.")
-@click.option("--model", type=FOLDER, default=DEFAULT, help="Model bundle.  [default: the one that ships]")
+@click.option("--output", required=True, metavar="DIR", help="Folder or URL for results, rejects and run reports.")
+@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
 @click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
 @apply_options("none")
-@click.option("--features-output", type=FOLDER, help="Keep the log-Mel features there, as TFRecords.")
-@click.option("--features-input", type=FOLDER, help="Start from kept features instead of audio.")
+@click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
+@click.option("--features-input", metavar="DIR", help="Start from kept features instead of audio.")
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
-@click.option("--wave-minutes", type=float, default=3.0, show_default=True, help="Work between two commits.")
-@click.option("--wave-tracks", type=int, help="At most so many tracks between two commits.")
+@click.option("--write-every", type=float, default=20.0, show_default=True, help="Seconds of work between two writes.")
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
+@click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 @click.pass_context
 def command(
     ctx: click.Context,
     library: tuple[str, ...],
-    output: Path,
-    model: Path,
+    output: str,
+    model: str | None,
     vote: str,
     top_k: int,
     workers: int | None,
     batch_size: int,
-    features_output: Path | None,
-    features_input: Path | None,
+    features_output: str | None,
+    features_input: str | None,
     formats: tuple[str, ...],
     retry_rejects: bool,
     max_reject_share: float,
-    wave_minutes: float,
-    wave_tracks: int | None,
+    write_every: float,
     track_timeout: float,
     runner: str | None,
+    shared_filesystem: bool,
     quiet: bool,
     debug: bool,
     apply: tags.ApplyOptions,
@@ -81,7 +76,7 @@ def command(
         libraries=library,
         output=output,
         model=model,
-        engine=Engine(runner, workers if workers is not None else usable_cores(), tuple(ctx.obj)),
+        engine=Engine(runner, workers if workers is not None else usable_cores(), tuple(ctx.obj), shared_filesystem),
         vote=vote,
         top_k=top_k,
         batch_size=batch_size,
@@ -89,8 +84,7 @@ def command(
         features_input=features_input,
         retry_rejects=retry_rejects,
         max_reject_share=max_reject_share,
-        wave_minutes=wave_minutes,
-        wave_tracks=wave_tracks,
+        write_every_s=write_every,
         limits=ExtractLimits(stall_s=track_timeout),
         quiet=quiet,
     )
@@ -107,13 +101,13 @@ def command(
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
-            f"{max_reject_share:.0%}; see {output / 'rejects'}",
+            f"{max_reject_share:.0%}; see {output}/rejects",
             err=True,
         )
     return EXIT_TOO_MANY_REJECTS if too_many else EXIT_OK
 
 
-def _show(report: Report, output: Path, exported: list[Path]) -> None:
+def _show(report: Report, output: str, exported: list[str]) -> None:
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -128,7 +122,7 @@ def _show(report: Report, output: Path, exported: list[Path]) -> None:
     if report.done_before:
         table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
     console.print(table)
-    for path in [output / "results", *exported]:
+    for path in [f"{output}/results", *exported]:
         console.print(f"-> {path}", soft_wrap=True)
 
 

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 
 from pipelines.cli import EXIT_OK
-from pipelines.commands.apply import FOLDER, writing_options
+from pipelines.commands.apply import writing_options
 from pipelines.engine.runner import usable_cores
-from pipelines.jobs.apply import ApplyOptions, show, undo_results
+from pipelines.jobs.apply import show, undo_results
+from pipelines.stages.changes import ApplyOptions
 
 
 @click.command("undo")
-@click.argument("results", type=FOLDER)
+@click.argument("results", metavar="DIR")
 @writing_options
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(
-    results: Path, hard_links: str, dry_run: bool, yes: bool, workers: int | None, quiet: bool, debug: bool
+    results: str, hard_links: str, dry_run: bool, yes: bool, workers: int | None, quiet: bool, debug: bool
 ) -> int:
-    """Put back the genres that were in the files before RESULTS was applied to them; absent ones become absent.
+    """Put back the genres that were in the files before DIR was applied to them; absent ones become absent.
 
-    A file whose genre somebody changed since is left alone, and stands in RESULTS/rejects with the reason.
+    A file whose genre somebody changed since is left alone, and stands in DIR/rejects with the reason.
     """
     options = ApplyOptions(
         hard_links=hard_links,

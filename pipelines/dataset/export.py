@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
+import os
 from typing import Any
 
+from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.ledger import newest_results, newest_results_by_file
 from pipelines.dataset.schema import RESULTS
 
@@ -14,29 +15,26 @@ FORMATS = ["csv", "json"]
 _ROWS = 1000  # as Python objects at a time
 
 
-def export(output_dir: Path, kind: str) -> Path:
+def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
     """Write `results.csv` (lists joined by "; ", no chunk scores) or `results.json` (one object per line).
 
     Returns:
-        The file written; it replaces an older one in one step.
+        Path or URL of the file written; it replaces an older one in one step.
     """
-    path = output_dir / f"results.{kind}"
-    partial = path.with_suffix(f".{kind}.partial")
-    if kind == "csv":
-        names = [name for name in RESULTS.names if name not in ("labels", "chunk_scores")]
-        with partial.open("w", encoding="utf-8", newline="") as file:
+    dataset = Dataset.at(place)
+    with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding="utf-8", newline="") as file:
+        if kind == "csv":
+            names = [name for name in RESULTS.names if name not in ("labels", "chunk_scores")]
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            for batch in newest_results(output_dir, names).to_batches(max_chunksize=_ROWS):
+            for batch in newest_results(dataset, names).to_batches(max_chunksize=_ROWS):
                 writer.writerows({name: _flat(value) for name, value in row.items()} for row in batch.to_pylist())
-    else:
-        with partial.open("w", encoding="utf-8") as file:
-            for table in newest_results_by_file(output_dir):
+        else:
+            for table in newest_results_by_file(dataset):
                 for batch in table.to_batches(max_chunksize=_ROWS):
                     for row in batch.to_pylist():
                         file.write(json.dumps(row, ensure_ascii=False, default=_isoformat) + "\n")
-    partial.replace(path)
-    return path
+    return f"{dataset}/results.{kind}"
 
 
 def _flat(value: Any) -> Any:

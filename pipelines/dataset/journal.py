@@ -11,56 +11,21 @@ import contextlib
 import dataclasses
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.errors import LedgerError
+from pipelines.dataset.dataset import JOURNAL_DIR, Dataset
+from pipelines.dataset.schema import JOURNAL
+from pipelines.storage.folders import Folder
 from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
 from pipelines.tags.read import TagValues
 from pipelines.tags.writer import remove_leftover
 
-JOURNAL_DIR = "applied"
 APPLY, UNDO = "apply", "undo"
 PUT = "put"  # an object was written, and at that time: nothing to undo, and for `Origins` to know
-_PARTS_PER_ROW_GROUP = 256
-
-_PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
-_FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
-_TAGS = pa.list_(
-    pa.struct([("dialect", pa.string()), ("exists", pa.bool_()), ("slack", pa.int64()), ("fields", _FIELDS)])
-)
-JOURNAL = pa.schema(
-    [
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("track_id", pa.string(), nullable=False),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("action", pa.string(), nullable=False),
-        pa.field("genre_before", pa.list_(pa.string())),
-        pa.field("genre_after", pa.list_(pa.string())),
-        pa.field("provenance_before", _PROVENANCE),
-        pa.field("provenance_after", _PROVENANCE),
-        pa.field(
-            "tags_before",
-            pa.list_(
-                pa.struct(
-                    [("dialect", pa.string()), ("exists", pa.bool_()), ("slack", pa.int64()), ("fields", _FIELDS)]
-                )
-            ),
-        ),
-        pa.field("size_before", pa.int64()),
-        pa.field("mtime_ns_before", pa.int64()),
-        pa.field("size_after", pa.int64()),
-        pa.field("mtime_ns_after", pa.int64()),
-        pa.field("temporary", pa.string()),
-    ]
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,44 +82,22 @@ class Entry:
         return Entry(**plain)
 
 
-def append(output_dir: Path, entries: Sequence[Entry]) -> None:
-    """Add a file with these rows; when this returns they are on the disk.
+def append(dataset: Dataset, entries: Sequence[Entry]) -> None:
+    """Add a file with these rows; when this returns they stay. Raises OSError.
 
     A batch that a runner works off twice has its rows twice, with two names for the copies, and they mean the same.
     """
-    folder = output_dir / JOURNAL_DIR
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([entry.to_row() for entry in entries], JOURNAL)
-    write_durably(table, folder / f"{entries[0].run_id}-{secrets.token_hex(8)}.parquet")
+    dataset.add(JOURNAL_DIR, entries[0].run_id, (entry.to_row() for entry in entries))
 
 
-def write_durably(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file that appears whole or not at all, and stays."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        _settle(file, partial, path)
-
-
-def read(output_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(place: Dataset | str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of all runs, oldest first.
 
     Raises:
         LedgerError: a file of the journal cannot be read.
     """
-    names = list(columns or JOURNAL.names)
-    tables = []
-    for path in sorted((output_dir / JOURNAL_DIR).glob("*.parquet")):
-        try:
-            tables.append(pq.ParquetFile(path).read(columns=names).select(names))
-        except (pa.ArrowException, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise LedgerError(
-                f"{path}: not a readable journal of tag changes ({reason}); restore it to undo"
-            ) from error
-    schema = pa.schema([JOURNAL.field(name) for name in names])
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    return table.sort_by("at") if "at" in names else table
+    table = Dataset.at(place).rows(JOURNAL_DIR, columns)
+    return table.sort_by("at") if "at" in table.column_names else table
 
 
 # A file's size in bytes and mtime in microseconds; without a time: an object that a put of ours may have made.
@@ -172,10 +115,10 @@ class Origins:
     roots: Mapping[tuple[str, Version], Version]
 
     @staticmethod
-    def read(output_dir: Path) -> Origins:
+    def read(place: Dataset | str | os.PathLike[str]) -> Origins:
         """Raises LedgerError."""
         names = ["track_id", "at", "size_before", "mtime_ns_before", "size_after", "mtime_ns_after"]
-        table = read(output_dir, names)
+        table = read(place, names)
         roots: dict[tuple[str, Version], Version] = {}
         for track_id, _, size, mtime, new_size, new_mtime in zip(*(table[n].to_pylist() for n in names), strict=True):
             before, after = (size, mtime // 1000), (new_size, None if new_mtime is None else new_mtime // 1000)
@@ -195,62 +138,33 @@ class Origins:
 
 
 @contextlib.contextmanager
-def run(output_dir: Path, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
-    """Clear up behind killed runs, then keep a mark while this one is under way.
+def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
+    """Clear up behind killed runs, then keep a mark while this one is under way. Only with the dataset's lock.
 
     The copies that killed runs left are found through the journal: nothing is deleted that is not in it.
     """
-    folder = output_dir / JOURNAL_DIR
-    folder.mkdir(parents=True, exist_ok=True)
-    ended = {path.stem for path in folder.glob("*.json")}
-    killed = {path.stem.rpartition("-")[0] for path in folder.glob("*.parquet")} - ended
-    for owner in sorted(killed):
-        for path in folder.glob(f"{owner}-*.parquet"):
-            table = pq.ParquetFile(path).read(columns=["uri", "temporary"])
+    folder = dataset.folder / JOURNAL_DIR
+    ended = {name.removesuffix(".json") for name in folder.names() if name.endswith(".json")}
+    killed = set()
+    for name in dataset.files(JOURNAL_DIR):
+        owner = name.removesuffix(".parquet").rpartition("-")[0]
+        if owner not in ended:
+            killed.add(owner)
+            table = dataset.read(JOURNAL_DIR, name, ["uri", "temporary"])
             for uri, temporary in zip(table["uri"].to_pylist(), table["temporary"].to_pylist(), strict=True):
                 if local := local_path(uri):
                     remove_leftover(os.path.realpath(local), temporary)
+    for owner in sorted(killed):
         _mark(folder, owner, {"status": "killed"})
-    for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
     status = "failed"
     try:
         yield
         status = "finished"
     finally:  # an exception of Python leaves no copies behind, so the run counts as ended
         _mark(folder, run_id, {"status": status, **summary})
-    _compact(folder, run_id)
+    dataset.merge(JOURNAL_DIR)
 
 
-def _compact(folder: Path, run_id: str) -> None:
-    """One file for a run instead of one per batch. Killed in between, some rows are there twice and mean the same."""
-    parts = sorted(folder.glob(f"{run_id}-*.parquet"))
-    if len(parts) < 2:
-        return
-    partial = folder / f".{run_id}-all.partial"
-    with partial.open("wb") as file:
-        with pq.ParquetWriter(file, JOURNAL, compression="zstd") as writer:
-            for start in range(0, len(parts), _PARTS_PER_ROW_GROUP):
-                tables = [pq.ParquetFile(path).read() for path in parts[start : start + _PARTS_PER_ROW_GROUP]]
-                writer.write_table(pa.concat_tables(tables))
-        _settle(file, partial, folder / f"{run_id}-all.parquet")
-    for path in parts:
-        path.unlink()
-
-
-def _settle(file: BinaryIO, partial: Path, path: Path) -> None:
-    """Bring a finished file under its name, durably."""
-    file.flush()
-    os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _mark(folder: Path, run_id: str, content: dict[str, Any]) -> None:
-    partial = folder / f".{run_id}.json.partial"
-    partial.write_text(json.dumps({"run_id": run_id, **content}, indent=2, default=str) + "\n", encoding="utf-8")
-    partial.replace(folder / f"{run_id}.json")
+def _mark(folder: Folder, run_id: str, content: dict[str, Any]) -> None:
+    with folder.new(f"{run_id}.json") as path:
+        path.write_text(json.dumps({"run_id": run_id, **content}, indent=2, default=str) + "\n", encoding="utf-8")

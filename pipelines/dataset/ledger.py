@@ -1,6 +1,6 @@
-"""What an output folder already knows: the newest row per track, over all runs.
+"""What a dataset already knows: the newest row per track, over all runs.
 
-A results dataset is its own ledger. Each run adds files; the newest row of a track, by `processed_at`,
+A results dataset is its own ledger. Each run adds rows; the newest row of a track, by `processed_at`,
 speaks for it, and a track whose newest row is a reject has no result.
 """
 
@@ -8,48 +8,45 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from features.errors import LedgerError
 from features.schema import Track
+from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, schema_of
 from pipelines.dataset.journal import Origins
-from pipelines.dataset.schema import REJECTS, RESULTS
+from pipelines.dataset.schema import RESULTS
 
-RESULTS_DIR, REJECTS_DIR = "results", "rejects"
 _KEY = ["track_id", "size", "mtime", "processed_at"]
+Place = Dataset | str | os.PathLike[str]
 
 
-def read_rows(output_dir: Path, kind: str, columns: list[str] | None = None) -> pa.Table:
+def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
     """All rows of all runs, oldest first. `kind` is RESULTS_DIR or REJECTS_DIR.
 
     Raises:
         LedgerError: a file in the folder is no readable Parquet file or lacks a column.
     """
-    schema = _schema(kind, columns)
-    tables = [_read(path, kind, schema) for path in _files(output_dir, kind)]
-    return pa.concat_tables([schema.empty_table(), *tables]).sort_by("processed_at")
+    return Dataset.at(place).rows(kind, columns).sort_by("processed_at")
 
 
-def newest_results_by_file(output_dir: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def newest_results_by_file(place: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The newest result of each track that has one, a table for each file that holds any; raises LedgerError.
 
     File by file, because a million rows with their chunk scores do not fit into memory together.
     """
-    files = _files(output_dir, RESULTS_DIR)
+    dataset = Dataset.at(place)
+    files = dataset.files(RESULTS_DIR)
     speaking: dict[str, tuple[int, int, int]] = {}  # track_id to when, which file, which row
-    key = _schema(RESULTS_DIR, ["track_id", "processed_at"])
-    for number, path in enumerate(files):
-        rows = _read(path, RESULTS_DIR, key)
+    for number, name in enumerate(files):
+        rows = dataset.read(RESULTS_DIR, name, ["track_id", "processed_at"])
         times = rows["processed_at"].cast(pa.int64()).to_pylist()
         for row, (track_id, when) in enumerate(zip(rows["track_id"].to_pylist(), times, strict=True)):
             if track_id not in speaking or when >= speaking[track_id][0]:
                 speaking[track_id] = (when, number, row)
-    rejects = read_rows(output_dir, REJECTS_DIR, ["track_id", "stage", "processed_at"])
+    rejects = read_rows(dataset, REJECTS_DIR, ["track_id", "stage", "processed_at"])
     # A tag that could not be written says nothing about what was heard.
     rejects = rejects.filter(pc.not_equal(rejects["stage"], "apply"))
     times = rejects["processed_at"].cast(pa.int64()).to_pylist()
@@ -60,39 +57,20 @@ def newest_results_by_file(output_dir: Path, columns: list[str] | None = None) -
     for _, number, row in speaking.values():
         rows_of[number].append(row)
     for number, numbers in sorted(rows_of.items()):
-        table = _read(files[number], RESULTS_DIR, _schema(RESULTS_DIR, columns))
+        table = dataset.read(RESULTS_DIR, files[number], columns)
         yield table.take(pa.array(sorted(numbers), pa.int64()))
 
 
-def newest_results(output_dir: Path, columns: list[str] | None = None) -> pa.Table:
+def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
     """The same in one table, ordered by track_id; name the columns you need where there may be many rows."""
     names = columns or RESULTS.names
     wanted = list(dict.fromkeys([*names, "track_id"]))
-    tables = newest_results_by_file(output_dir, wanted)
-    rows = pa.concat_tables([_schema(RESULTS_DIR, wanted).empty_table(), *tables])
+    tables = newest_results_by_file(place, wanted)
+    rows = pa.concat_tables([schema_of(RESULTS_DIR, wanted).empty_table(), *tables])
     # Not sort_by: this orders by code points, as Python and the walk of a library do.
     track_ids = rows["track_id"].to_pylist()
     order = sorted(range(len(rows)), key=track_ids.__getitem__)
     return rows.take(pa.array(order, pa.int64())).select(names)
-
-
-def _files(output_dir: Path, kind: str) -> list[Path]:
-    return sorted((output_dir / kind).glob("*.parquet"))
-
-
-def _schema(kind: str, columns: list[str] | None) -> pa.Schema:
-    schema = RESULTS if kind == RESULTS_DIR else REJECTS
-    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
-
-def _read(path: Path, kind: str, schema: pa.Schema) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise LedgerError(
-            f"{path}: not a readable {kind} file ({reason}); move it away, and its tracks will be analysed again"
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +88,11 @@ class Ledger:
     origins: Origins
 
     @classmethod
-    def read(cls, output_dir: Path) -> Ledger:
+    def read(cls, place: Place) -> Ledger:
         """Raises LedgerError where a file of the dataset cannot be read."""
-        results = read_rows(output_dir, RESULTS_DIR, [*_KEY, "model_fingerprint", "vote"])
-        rejects = read_rows(output_dir, REJECTS_DIR, [*_KEY, "stage"])
+        dataset = Dataset.at(place)
+        results = read_rows(dataset, RESULTS_DIR, [*_KEY, "model_fingerprint", "vote"])
+        rejects = read_rows(dataset, REJECTS_DIR, [*_KEY, "stage"])
         rejects = rejects.filter(pc.not_equal(rejects["stage"], "apply"))
 
         def columns(table: pa.Table, *names: str) -> list[list]:
@@ -125,7 +104,7 @@ class Ledger:
         return cls(
             dict(zip(tagged_ids, zip(*tagged, strict=True), strict=True)) if tagged_ids else {},
             dict(zip(rejected_ids, zip(*rejected, strict=True), strict=True)) if rejected_ids else {},
-            Origins.read(output_dir),
+            Origins.read(dataset),
         )
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str) -> bool:

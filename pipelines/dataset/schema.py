@@ -1,6 +1,6 @@
-"""What is written down: the Arrow schemas of results and rejects, and the rows that fill them.
+"""What is written down: the Arrow schemas of results, rejects and journal, and the rows that fill the first two.
 
-Documented column by column in docs/results.md.
+Documented column by column in docs/results.md and docs/tags.md.
 """
 
 from __future__ import annotations
@@ -48,6 +48,36 @@ RESULTS = pa.schema(
 
 REJECTS = pa.schema(
     [*_TRACK, pa.field("stage", pa.string()), pa.field("error", pa.string()), pa.field("message", pa.string()), *_RUN]
+)
+
+_PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
+_FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
+
+JOURNAL = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("at", _TIME, nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("genre_before", pa.list_(pa.string())),
+        pa.field("genre_after", pa.list_(pa.string())),
+        pa.field("provenance_before", _PROVENANCE),
+        pa.field("provenance_after", _PROVENANCE),
+        pa.field(
+            "tags_before",
+            pa.list_(
+                pa.struct(
+                    [("dialect", pa.string()), ("exists", pa.bool_()), ("slack", pa.int64()), ("fields", _FIELDS)]
+                )
+            ),
+        ),
+        pa.field("size_before", pa.int64()),
+        pa.field("mtime_ns_before", pa.int64()),
+        pa.field("size_after", pa.int64()),
+        pa.field("mtime_ns_after", pa.int64()),
+        pa.field("temporary", pa.string()),
+    ]
 )
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,22 +22,41 @@ from rich.progress import (
 from rich.text import Text
 
 
-def report(path: str | None, *, duration_s: float = 0.0, rejected: bool = False) -> None:
-    """Say that one track is through. Called in worker processes; does nothing where nobody watches.
+def begin(path: str | None, track_id: str) -> None:
+    """Say that a track is in hand. Called in worker processes; does nothing where nobody watches."""
+    _say(path, {"begin": track_id})
 
-    One short line appended in one write is atomic, so many processes may share the file.
-    """
+
+def end(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
+    """Say that a track is through."""
+    _say(path, {"end": track_id, "duration_s": round(duration_s, 3), "rejected": rejected})
+
+
+def _say(path: str | None, what: dict[str, Any]) -> None:
+    """One line appended in one write is atomic, so many processes may share the file."""
     if path is None:
         return
-    line = json.dumps({"duration_s": round(duration_s, 3), "rejected": rejected}) + "\n"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, line.encode())
+            os.write(descriptor, json.dumps(what).encode() + b"\n")
         finally:
             os.close(descriptor)
     except OSError:
-        pass  # progress is for show; a full disk will be reported by whoever writes results
+        pass  # a full disk will be reported by whoever writes results
+
+
+def in_hand(path: Path) -> set[str]:
+    """Ids of tracks that were begun and did not end: what workers had in hand when they died."""
+    begun: set[str] = set()
+    for line in _lines(path.read_bytes()):
+        begun.add(line["begin"]) if "begin" in line else begun.discard(line["end"])
+    return begun
+
+
+def _lines(text: bytes) -> list[dict[str, Any]]:
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 class _AudioSpeed(ProgressColumn):
@@ -48,10 +68,9 @@ class _AudioSpeed(ProgressColumn):
 
 
 class Watcher:
-    """A progress bar on a terminal over a file that `report` appends to."""
+    """A progress bar on a terminal over a file that workers append to."""
 
     def __init__(self, path: Path, *, total: int, console: Console) -> None:
-        path.write_bytes(b"")
         self._path, self._offset = path, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -69,8 +88,8 @@ class Watcher:
         self._task = self._bar.add_task("tag", total=total, audio_s=0.0, rejected=0)
 
     def rewind(self, *, completed: int, audio_s: float, rejected: int) -> None:
-        """Go to what is committed: what an aborted wave has reported does not count."""
-        self._update()
+        """Go to what is written, and to the start of the file, which is empty now: a failed run does not count."""
+        self._offset = 0
         self._bar.update(self._task, completed=completed, audio_s=audio_s, rejected=rejected)
 
     def __enter__(self) -> Watcher:
@@ -84,7 +103,6 @@ class Watcher:
         self._stop.set()
         self._thread.join()
         self._bar.stop()
-        self._path.unlink(missing_ok=True)
 
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
@@ -98,10 +116,10 @@ class Watcher:
                 text = file.read()
         except OSError:
             return
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            seen = json.loads(line)
+        self._offset += text.rfind(b"\n") + 1
+        for seen in _lines(text):
+            if "end" not in seen:
+                continue
             fields = self._bar.tasks[0].fields
             self._bar.update(
                 self._task,

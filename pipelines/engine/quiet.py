@@ -6,45 +6,53 @@ import contextlib
 import datetime as dt
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 
-from features.errors import UsageError
+from features.errors import GenrebeamError
+from pipelines.storage.folders import Folder, folder_at, is_local
 
 
 @contextlib.contextmanager
-def quiet_libraries(output_dir: Path, *, debug: bool = False) -> Iterator[Console]:
-    """Send logging and everything written to file descriptor 2 to `output_dir/logs/`; yield the real terminal.
+def quiet_libraries(place: Folder | str | os.PathLike[str], *, debug: bool = False) -> Iterator[Console]:
+    """Send logging and everything written to file descriptor 2 to a file, kept at the end in the folder's `logs/`.
 
-    File descriptors and not sys.stderr: worker processes, TensorFlow and decoders inherit the former and
-    know nothing of the latter. With `debug` nothing is redirected.
-
-    Raises:
-        UsageError: the log cannot be written.
+    File descriptors and not sys.stderr: worker processes, TensorFlow and decoders inherit the former and know nothing
+    of the latter. With `debug` nothing is redirected. Yields the real terminal.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if debug:
         logging.basicConfig(level=logging.INFO)
         yield Console(stderr=True)
         return
-    folder = output_dir / "logs"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = (folder / f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.log").open("ab", buffering=0)
-    except OSError as error:
-        raise UsageError(f"{output_dir}: cannot write results here: {error.strerror}") from error
+    folder = folder_at(place)
+    name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
+    with tempfile.NamedTemporaryFile("ab", buffering=0, prefix="genrebeam-", suffix=".log") as log:
+        try:
+            with _redirected(log.fileno()) as terminal:
+                yield terminal
+        finally:
+            # A folder that the run has not made is not worth making for a log.
+            if os.path.getsize(log.name) and (not is_local(folder) or os.path.isdir(folder.uri)):
+                with contextlib.suppress(OSError, GenrebeamError), (folder / "logs").new(name) as path:
+                    shutil.copyfile(log.name, path)
+
+
+@contextlib.contextmanager
+def _redirected(descriptor: int) -> Iterator[Console]:
+    """File descriptor 2 and logging go to `descriptor`; yields the real terminal."""
     sys.stderr.flush()
     terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding or "utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(os.fdopen(os.dup(log.fileno()), "w", encoding="utf-8", errors="backslashreplace"))
+    handler = logging.StreamHandler(os.fdopen(os.dup(descriptor), "w", encoding="utf-8", errors="backslashreplace"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before = root.handlers[:], root.level
     root.handlers, root.level = [handler], logging.WARNING
-    os.dup2(log.fileno(), 2)
-    log.close()
+    os.dup2(descriptor, 2)
     try:
         yield Console(file=terminal)
     finally:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from features.errors import UsageError
+from pipelines.storage.places import local_path
 
 # Named in full: "DirectRunner" would first try to download another engine (Prism), and which of the two ran
 # would depend on details of the graph.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+_RUNNERS_HERE = {"directrunner", "fnapirunner", "prismrunner", "interactiverunner"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Engine:
         runner: None for this machine, else the name of any Beam runner.
         workers: processes on this machine.
         flags: passed on to Beam as they are.
+        shared_filesystem: workers on other machines mount this machine's folders under the same paths.
     """
 
     runner: str | None = None
     workers: int = 1
     flags: tuple[str, ...] = ()
+    shared_filesystem: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -34,6 +39,43 @@ class Engine:
     @property
     def is_local(self) -> bool:
         return self.runner is None
+
+    @property
+    def workers_are_here(self) -> bool:
+        """Whether the work is done on this machine, so that its paths mean something to whoever does it."""
+        if self.runner is None:
+            return True
+        environment = self._flag("environment_type")
+        if environment is None:  # what Beam takes where nothing is said
+            embedded = self._flag("flink_master") in ("[local]", "[auto]")
+            return embedded or self.runner.rpartition(".")[2].lower() in _RUNNERS_HERE
+        return environment.upper() == "LOOPBACK"
+
+    def check_places(self, places: Iterable[tuple[str, str]]) -> None:
+        """Refuse what workers on other machines cannot reach.
+
+        Args:
+            places: what each is, such as the option that named it, and its path or URL.
+
+        Raises:
+            UsageError: one of them is a path of this machine, and the workers are elsewhere.
+        """
+        if self.workers_are_here or self.shared_filesystem:
+            return
+        for what, place in places:
+            if local_path(place) is not None:
+                raise UsageError(
+                    f"{what} {place}: the workers of {self.runner} cannot see this machine's files; give a gs:// or "
+                    "s3:// address, or say --shared-filesystem if all workers mount it under this path"
+                )
+
+    def _flag(self, name: str) -> str | None:
+        """The value that Beam's flags give to an option."""
+        for number, flag in enumerate(self.flags):
+            key, has_value, value = flag.partition("=")
+            if key == f"--{name}":
+                return value if has_value else next(iter(self.flags[number + 1 : number + 2]), None)
+        return None
 
     def beam_flags(self) -> list[str]:
         """Command line flags for Beam's PipelineOptions."""

@@ -1,4 +1,4 @@
-"""What `genrebeam tag` does: find, leave out what is done, work off the rest in waves, sum up."""
+"""What `genrebeam tag` does: find, leave out what is done, work off the rest, sum up."""
 
 from __future__ import annotations
 
@@ -6,62 +6,56 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
-import fcntl
-import json
-import os
 import platform
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from features.errors import UsageError
 from features.extract import ExtractLimits
 from features.schema import Rejection, Track
-from model.bundle import Bundle, load_config
+from model.bundle import DEFAULT, Bundle, load_config
 from model.voting import METHODS
-from pipelines.dataset.journal import write_durably
-from pipelines.dataset.ledger import REJECTS_DIR, RESULTS_DIR, Ledger
-from pipelines.dataset.schema import REJECTS, reject_row
-from pipelines.engine.progress import Watcher
-from pipelines.engine.runner import Engine
-from pipelines.engine.waves import Staging, last_line, work_off
+from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from pipelines.dataset.ledger import Ledger
+from pipelines.engine.attempts import last_line, work_off
+from pipelines.engine.progress import Watcher, in_hand
+from pipelines.engine.runner import Engine, usable_cores
 from pipelines.library.discover import discover
+from pipelines.storage.copies import local_folder
+from pipelines.storage.folders import folder_at, is_local
+from pipelines.storage.places import local_path
 
-# What a wave may hold at most. A wave that stores features holds them in memory until it writes them.
-_LARGEST_WAVE, _LARGEST_FEATURES_WAVE = 20_000, 500
-# What the first wave takes, before anything is known about the speed: some ninety seconds of work per worker.
-_FIRST_TRACKS, _FIRST_FILES = 300, 4
 _NOT_AUDIO = "NotAudio"
-FEATURES_GLOB = "*.tfrecord"
+FEATURES_SUFFIX = ".tfrecord"
 
 
 @dataclasses.dataclass(frozen=True)
 class TagOptions:
-    """A validated command line of `genrebeam tag`.
+    """A validated command line of `genrebeam tag`. Folders are paths or URLs; no model is the one that ships.
 
     Raises:
         UsageError: an option is out of range, naming it.
     """
 
     libraries: tuple[str, ...]
-    output: Path
-    model: Path
+    output: str
+    model: str | None
     engine: Engine
     vote: str = "mean"
     top_k: int = 3
     batch_size: int = 64
-    features_output: Path | None = None
-    features_input: Path | None = None
+    features_output: str | None = None
+    features_input: str | None = None
     retry_rejects: bool = False
+    write_every_s: float = 20.0
     max_reject_share: float = 0.2
-    wave_minutes: float = 3.0
-    wave_tracks: int | None = None
     limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
 
@@ -75,13 +69,19 @@ class TagOptions:
         for option, value, low, high in (
             ("--top-k", self.top_k, 1, 1000),
             ("--batch-size", self.batch_size, 1, 65_536),
+            ("--write-every", self.write_every_s, 0, 3600),
             ("--max-reject-share", self.max_reject_share, 0, 1),
-            ("--wave-tracks", 1 if self.wave_tracks is None else self.wave_tracks, 1, 1_000_000),
         ):
             if not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")
-        if self.wave_minutes <= 0:
-            raise UsageError(f"--wave-minutes must be above 0, not {self.wave_minutes:g}")
+        folders = (
+            ("--output", self.output),
+            ("--model", self.model),
+            ("--features-output", self.features_output),
+            ("--features-input", self.features_input),
+        )
+        libraries = [("LIBRARY", library) for library in self.libraries]
+        self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
 
 
 @dataclasses.dataclass
@@ -102,7 +102,7 @@ class Report:
     rejected: int = 0
     audio_s: float = 0.0
     wall_s: float = 0.0
-    waves: int = 0
+    launches: int = 0
     genres: dict[str, int] = dataclasses.field(default_factory=dict)
     errors: dict[str, int] = dataclasses.field(default_factory=dict)
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -114,239 +114,224 @@ class Report:
         analysed = self.tagged + self.rejected
         return self.rejected / analysed if analysed else 0.0
 
-    def add(self, files: dict[str, list[Path]]) -> None:
-        """Count what a wave has committed."""
-        for path in files[RESULTS_DIR]:
-            rows = pq.read_table(path, columns=["genre", "duration_s"])
-            self.tagged += len(rows)
-            self.audio_s += sum(rows["duration_s"].to_pylist())
-            self.genres = dict(collections.Counter(self.genres) + collections.Counter(rows["genre"].to_pylist()))
-        for path in files[REJECTS_DIR]:
-            errors = pq.read_table(path, columns=["error"])["error"].to_pylist()
-            self.rejected += len(errors)
-            self.errors = dict(collections.Counter(self.errors) + collections.Counter(errors))
+    def sum_up(self, dataset: Dataset) -> None:
+        """Count what this run has written; of a track that a retried bundle wrote twice, the newest row."""
+        self.tagged, self.audio_s, genres = 0, 0.0, collections.Counter[str]()
+        rows = dataset.rows(RESULTS_DIR, ["track_id", "genre", "duration_s", "processed_at"], run_id=self.run_id)
+        newest = {row["track_id"]: row for row in rows.sort_by("processed_at").to_pylist()}
+        for row in newest.values():
+            self.tagged += 1
+            self.audio_s += row["duration_s"] or 0.0
+            genres[row["genre"]] += 1
+        rejects = dataset.rows(REJECTS_DIR, ["track_id", "stage", "error"], run_id=self.run_id).to_pylist()
+        companions = ("discover", _NOT_AUDIO)
+        errors = {row["track_id"]: row["error"] for row in rejects if (row["stage"], row["error"]) != companions}
+        self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
+        self.genres = dict(genres)
 
 
 def tag(options: TagOptions, console: Console) -> Report:
-    """Tag everything that is not done yet. What is committed stays, whatever happens later.
+    """Tag everything that is not done yet. What is written stays, whatever happens later.
 
     Raises:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
     started = dt.datetime.now(dt.timezone.utc)
-    bundle = load_config(options.model)
-    with contextlib.ExitStack() as locks:
-        for folder in filter(None, [options.output, options.features_output]):
-            locks.enter_context(output_folder(folder))
-        ledger = Ledger.read(options.output)
+    bundle = load_config(local_folder(options.model) if options.model else DEFAULT)
+    dataset = Dataset.at(options.output)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dataset.lock())
+        if options.features_output:
+            stack.enter_context(folder_at(options.features_output).lock())
+        run = _Run(options, bundle, dataset, started, stack.enter_context(_scratch()))
+        stack.enter_context(run.reported())
+        run.go(console)
+    return run.report
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="genrebeam-") as folder:
+        yield Path(folder)
+
+
+class _Run:
+    """One run of `tag`: what it knows, and what it does one after the other."""
+
+    def __init__(
+        self, options: TagOptions, bundle: Bundle, dataset: Dataset, started: dt.datetime, scratch: Path
+    ) -> None:
+        self._options, self._bundle, self._dataset, self._started = options, bundle, dataset, started
         run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        report = Report(run_id, started.isoformat(timespec="seconds"))
-        report.config = _describe(options, bundle)
-        report.versions = _versions()
-        staging = Staging(options.output, run_id)
+        self.report = Report(run_id, started.isoformat(timespec="seconds"))
+        self.report.config = _describe(options, bundle)
+        self.report.versions = _versions()
+        # Workers on this machine say there what they have in hand.
+        self._progress = scratch / "progress" if options.engine.is_local else None
+        self._watcher: Watcher | None = None
+
+    @contextlib.contextmanager
+    def reported(self) -> Iterator[None]:
+        """Keep run-*.json true, whatever happens, from the moment that something was found to do it on."""
+        report = self.report
         try:
-            if options.features_input:
-                items: Sequence[Any] = _feature_files(options.features_input, bundle, report)
-            else:
-                items = _pending_tracks(options, bundle, ledger, report)
-            if not report.found:
-                where = options.features_input or ", ".join(options.libraries)
-                raise UsageError(f"{where}: nothing in it; is this the right folder?")
-            _save(report, options.output, started)
-            total = report.found - report.done_before - report.not_audio - report.rejected
-            watched = options.engine.is_local and console.is_terminal and not options.quiet
-            progress = staging.scratch("progress") if watched else None
-            with Watcher(progress, total=total, console=console) if progress else contextlib.nullcontext() as watcher:
-                _run_waves(items, options, bundle, report, staging, progress, watcher, started)
+            yield
             report.status = "finished"
         except BaseException as error:
             report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             raise
         finally:
-            staging.close()
             if report.found:
-                _save(report, options.output, started)
-    return report
+                report.sum_up(self._dataset)
+                self._save()
+
+    def go(self, console: Console) -> None:
+        options, report = self._options, self.report
+        ledger = Ledger.read(self._dataset)
+        items: Sequence[Any]
+        if options.features_input:
+            items = _feature_files(options.features_input, self._bundle, report)
+        else:
+            items = self._pending(ledger)
+        if not (report.found or items):
+            where = options.features_input or ", ".join(options.libraries)
+            raise UsageError(f"{where}: nothing in it; is this the right folder?")
+        self._save()
+        total = report.found - report.done_before - report.not_audio - report.rejected
+        with contextlib.ExitStack() as stack:
+            if self._progress and console.is_terminal and not options.quiet:
+                self._watcher = stack.enter_context(Watcher(self._progress, total=total, console=console))
+            work_off(
+                items,
+                self._launch,
+                written=self._written,
+                left_of=self._left_of,
+                in_hand=self._in_hand,
+                give_up_on=self._give_up_on,
+            )
+        for kind in (RESULTS_DIR, REJECTS_DIR):
+            self._dataset.merge(kind)
+        if options.features_input:
+            report.sum_up(self._dataset)
+            report.found = max(report.found, report.tagged)
+
+    def _pending(self, ledger: Ledger) -> list[Track]:
+        """The tracks to analyse. What was turned down without being opened is written to the rejects here."""
+        options, report = self._options, self.report
+        leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
+        found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
+        report.found = len(found.tracks) + len(found.rejections)
+        pending = [track for track in found.tracks if not self._settled(ledger, track)]
+        fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
+        unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
+        fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
+        report.not_audio = len(found.rejections) - len(unreadable)
+        report.rejected = len(fresh_unreadable)
+        report.done_before = len(found.tracks) - len(pending) + len(unreadable) - len(fresh_unreadable)
+        if fresh:
+            self._dataset.add_rejects(report.run_id, fresh)
+        return pending
+
+    def _settled(self, ledger: Ledger, track: Track) -> bool:
+        done = ledger.is_tagged(track, self._bundle.fingerprint, self._options.vote)
+        return done or (ledger.is_rejected(track) and not self._options.retry_rejects)
+
+    def _launch(self, items: Sequence[Any]) -> None:
+        if self._progress:
+            self._progress.write_bytes(b"")
+        if self._watcher:
+            self.report.sum_up(self._dataset)
+            found_rejects = 0 if self.report.launches else self.report.rejected
+            self._watcher.rewind(
+                completed=self.report.tagged + self.report.rejected - found_rejects,
+                audio_s=self.report.audio_s,
+                rejected=self.report.rejected - found_rejects,
+            )
+        self.report.launches += 1
+        run_pipeline(items, self._options, self._bundle, self._dataset, self.report.run_id, self._progress)
+
+    def _written(self) -> int:
+        run_id = self.report.run_id
+        return sum(len(self._dataset.rows(kind, ["track_id"], run_id=run_id)) for kind in (RESULTS_DIR, REJECTS_DIR))
+
+    def _left_of(self, items: Sequence[Any]) -> list[Any]:
+        if self._options.features_input:
+            return list(items)  # workers pass over the tracks in them that are done
+        ledger = Ledger.read(self._dataset)
+        written = self._dataset.rows(REJECTS_DIR, ["track_id"], run_id=self.report.run_id)["track_id"].to_pylist()
+        rejected = set(written)
+        return [t for t in items if t.track_id not in rejected and not self._settled(ledger, t)]
+
+    def _in_hand(self, items: Sequence[Any]) -> list[Any]:
+        if not self._progress or self._options.features_input:
+            return []
+        held = in_hand(self._progress)
+        return [track for track in items if track.track_id in held]
+
+    def _give_up_on(self, item: Any, error: Exception) -> None:
+        message = f"{item.uri}: workers died or failed again and again on this track ({last_line(error)})"
+        self._dataset.add_rejects(self.report.run_id, [Rejection(item, "extract", "WorkerLost", message)])
+
+    def _save(self) -> None:
+        report = self.report
+        report.wall_s = round((dt.datetime.now(dt.timezone.utc) - self._started).total_seconds(), 3)
+        self._dataset.save_report(report.run_id, dataclasses.asdict(report))
 
 
-def _pending_tracks(options: TagOptions, bundle: Bundle, ledger: Ledger, report: Report) -> list[Track]:
-    """The tracks to analyse. What was turned down without being opened is written to the rejects here."""
-    leave_out = [folder for folder in (options.output, options.features_output) if folder]
-    found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
-    report.found = len(found.tracks) + len(found.rejections)
-
-    def settled(track: Track) -> bool:
-        done = ledger.is_tagged(track, bundle.fingerprint, options.vote)
-        return done or (ledger.is_rejected(track) and not options.retry_rejects)
-
-    pending = [track for track in found.tracks if not settled(track)]
-    fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
-    unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
-    fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
-    report.not_audio = len(found.rejections) - len(unreadable)
-    report.rejected = len(fresh_unreadable)
-    report.errors = dict(collections.Counter(rejection.error for rejection in fresh_unreadable))
-    report.done_before = len(found.tracks) - len(pending) + len(unreadable) - len(fresh_unreadable)
-    if fresh:
-        write_rejects_file(options.output, f"{report.run_id}-found", fresh, report.run_id)
-    return pending
-
-
-def write_rejects_file(output_dir: Path, name: str, rejections: Sequence[Rejection], run_id: str) -> None:
-    """Add a file of rejects to the dataset, written by the driver itself; it appears whole or not at all, and stays."""
-    now = dt.datetime.now(dt.timezone.utc)
-    table = pa.Table.from_pylist([reject_row(r, run_id, now) for r in rejections], REJECTS)
-    folder = output_dir / REJECTS_DIR
-    folder.mkdir(exist_ok=True)
-    write_durably(table, folder / f"{name}.parquet")
-
-
-def _feature_files(folder: Path, bundle: Bundle, report: Report) -> list[str]:
+def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
     """The files of stored features, checked to be of this model's front end before anything starts."""
     from features.records import count_records, first_record, parse
 
-    files = sorted(folder.glob(FEATURES_GLOB)) if folder.is_dir() else []
-    if not files:
-        raise UsageError(f"{folder}: no {FEATURES_GLOB} in it; give a folder that --features-output has filled")
-    for path in files:
-        record = first_record(path)
-        if record is not None:
-            parse(record, bundle.front_end)
-        report.found += count_records(path)
-    return [str(path.absolute()) for path in files]
-
-
-def _run_waves(
-    items: Sequence[Any],
-    options: TagOptions,
-    bundle: Bundle,
-    report: Report,
-    staging: Staging,
-    progress: Path | None,
-    watcher: Watcher | None,
-    started: dt.datetime,
-) -> None:
-    kinds = [RESULTS_DIR, REJECTS_DIR]
-    found_rejects = report.rejected  # turned down before any wave, and not part of the bar's total
-    features_staging = Staging(options.features_output, report.run_id) if options.features_output else None
-
-    def run_wave(wave: Sequence[Any], name: str) -> None:
-        folder = staging.open(name, kinds)
-        if watcher:
-            committed = report.tagged + report.rejected - found_rejects
-            watcher.rewind(completed=committed, audio_s=report.audio_s, rejected=report.rejected - found_rejects)
-        features = features_staging.open(name, ["."]) if features_staging else None
-        run_pipeline(
-            wave,
-            options,
-            bundle,
-            prefix=f"{report.run_id}-{name}",
-            folder=folder,
-            features=features,
-            run_id=report.run_id,
-            progress=progress,
-        )
-        if features and features_staging:
-            features_staging.commit(features, ["."])
-        report.add(staging.commit(folder, kinds))
-        report.waves += 1
-        _save(report, options.output, started)
-
-    def give_up_on(item: Any, error: Exception) -> None:
-        if not isinstance(item, Track):
-            raise error
-        message = f"{item.uri}: the worker died or failed twice on this track alone ({last_line(error)})"
-        write_rejects_file(
-            options.output,
-            f"{report.run_id}-lost-{report.rejected:06d}",
-            [Rejection(item, "extract", "WorkerLost", message)],
-            report.run_id,
-        )
-        report.rejected += 1
-        report.errors["WorkerLost"] = report.errors.get("WorkerLost", 0) + 1
-
-    try:
-        if options.engine.is_local:
-            largest = options.wave_tracks or (_LARGEST_FEATURES_WAVE if options.features_output else _LARGEST_WAVE)
-            first = min(largest, _FIRST_FILES if options.features_input else _FIRST_TRACKS * options.engine.workers)
-            work_off(
-                items,
-                run_wave,
-                give_up_on,
-                first_wave=first,
-                wave_s=60 * options.wave_minutes,
-                largest_wave=largest,
-            )
-        elif items:
-            run_wave(items, "w0001")  # a cluster retries and balances by itself
-    finally:
-        if features_staging:
-            features_staging.close()
+    folder = folder_at(place)
+    names = [name for name in folder.names() if name.endswith(FEATURES_SUFFIX)]
+    if not names:
+        raise UsageError(f"{place}: no *{FEATURES_SUFFIX} in it; give a folder that --features-output has filled")
+    for name in names:
+        with folder.open(name) as file:
+            record = first_record(file)
+            if record is not None:
+                parse(record, bundle.front_end)
+            if is_local(folder):  # from a bucket that would read all of it
+                report.found += count_records(file, f"{folder.uri}/{name}")
+    return [f"{folder.uri}/{name}" for name in names]
 
 
 def run_pipeline(
-    wave: Sequence[Any],
-    options: TagOptions,
-    bundle: Bundle,
-    *,
-    prefix: str,
-    folder: Path,
-    features: Path | None,
-    run_id: str,
-    progress: Path | None,
+    items: Sequence[Any], options: TagOptions, bundle: Bundle, dataset: Dataset, run_id: str, progress: Path | None
 ) -> None:
-    """One wave: build the graph over some tracks (or stored feature files) and wait for it."""
+    """Build the graph over some tracks (or stored feature files) and wait for it."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines import graph
-    from pipelines.engine.runner import usable_cores
     from pipelines.stages.extract import ExtractConfig, ParseFeatures
+    from pipelines.stages.plan import write_plan
     from pipelines.stages.predict import LoadBundle, TagConfig
 
     watch = str(progress) if progress else None
-    shards = 1 if options.engine.is_local else 0
-    threads = max(1, usable_cores() // options.engine.workers)
-    load = LoadBundle(str(options.model.absolute()), options.batch_size, threads)
+    threads = max(1, usable_cores() // options.engine.workers) if options.engine.is_local else 1
+    load = LoadBundle(options.model, options.batch_size, threads)
     config = TagConfig(bundle.model_id, bundle.fingerprint, run_id, options.vote, options.top_k, watch)
-    with beam.Pipeline(options=PipelineOptions(options.engine.beam_flags())) as pipeline:
-        if options.features_input:
-            parse = ParseFeatures(bundle.front_end, str(options.output), bundle.fingerprint, options.vote)
-            extracted = graph.read_features(pipeline, list(wave), parse)
-        else:
-            plan = str(folder / "plan.parquet")
-            pq.write_table(pa.Table.from_pylist([dataclasses.asdict(track) for track in wave]), plan)
-            tracks = graph.read_tracks(pipeline, plan)
-            extracted, rejections = graph.extract_features(
-                tracks, ExtractConfig(bundle.front_end, options.limits, watch)
-            )
-            graph.write_rejects(rejections, str(folder / REJECTS_DIR / prefix), run_id, shards=shards)
-            if features:
-                graph.write_features(extracted, str(features / prefix), shards=shards)
-        rows = graph.tag_tracks(extracted, load, config)
-        graph.write_results(rows, str(folder / RESULTS_DIR / prefix), shards=shards)
-
-
-@contextlib.contextmanager
-def output_folder(path: Path) -> Iterator[None]:
-    """Make the folder and hold it against a second run.
-
-    Raises:
-        UsageError: it cannot be made or written, or another run holds it.
-    """
+    every_s = options.write_every_s
+    plan = f".genrebeam-plan-{run_id}.parquet"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / ".genrebeam-lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write results here: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(f"{path}: another genrebeam is writing here; wait for it to end") from error
-        yield
+        with beam.Pipeline(options=PipelineOptions(options.engine.beam_flags())) as pipeline:
+            if options.features_input:
+                parse = ParseFeatures(bundle.front_end, str(dataset), bundle.fingerprint, options.vote)
+                features = graph.read_features(pipeline, list(items), parse)
+            else:
+                rows = pa.Table.from_pylist([dataclasses.asdict(track) for track in items])
+                write_plan(dataset.folder, plan, rows)
+                tracks = graph.read_tracks(pipeline, str(dataset), plan)
+                features, rejections = graph.extract_features(
+                    tracks, ExtractConfig(bundle.front_end, options.limits, watch)
+                )
+                graph.write_rejects(rejections, dataset, run_id, every_s)
+                if options.features_output:
+                    features = graph.write_features(features, folder_at(options.features_output).uri, run_id, every_s)
+            graph.write_results(graph.tag_tracks(features, load, config), dataset, run_id, every_s)
     finally:
-        os.close(descriptor)
+        dataset.folder.delete(plan)
 
 
 def _describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
@@ -363,11 +348,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _save(report: Report, output_dir: Path, started: dt.datetime) -> None:
-    report.wall_s = round((dt.datetime.now(dt.timezone.utc) - started).total_seconds(), 3)
-    path = output_dir / f"run-{report.run_id}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(dataclasses.asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)

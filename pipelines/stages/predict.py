@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from features.chunks import audible, chunks_of
 from features.schema import TrackFeatures
-from model.bundle import load_config
+from model.bundle import DEFAULT, load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import vote
 from pipelines.dataset.schema import storable, track_columns
-from pipelines.engine.progress import report
+from pipelines.engine.progress import end
+from pipelines.storage.copies import local_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +48,22 @@ class TagConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LoadBundle:
-    """Loads the network of a bundle folder where it is needed: in the worker process, once."""
+    """Loads the network of a bundle where it is needed: in the worker process, once.
 
-    path: str
+    Attributes:
+        path: folder or URL; None for the bundle that ships, wherever the worker has it.
+    """
+
+    path: str | None
     batch_size: int = 64
     threads: int = 1
 
     def __call__(self) -> Predictor:
-        return BundlePredictor(load_config(self.path), batch_size=self.batch_size, threads=self.threads)
+        return BundlePredictor(
+            load_config(local_folder(self.path) if self.path else DEFAULT),
+            batch_size=self.batch_size,
+            threads=self.threads,
+        )
 
 
 class PredictAndVote(beam.DoFn):
@@ -89,7 +98,7 @@ class PredictAndVote(beam.DoFn):
 
     def _finish(self, features: TrackFeatures, scores: NDArray[np.float32]) -> dict[str, Any]:
         self._tracks.inc()
-        report(self._config.progress_path, duration_s=features.audio.duration_s)
+        end(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
         chunks = chunks_of(features.log_mel, self._predictor.front_end)
         heard = audible(chunks, self._predictor.front_end)
         return result_row(features, np.where(heard[:, None], scores, 0), self._predictor.labels, self._config)

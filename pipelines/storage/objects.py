@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
 import filecmp
 import functools
+import io
 import os
 import secrets
 import tempfile
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
 
@@ -72,8 +74,15 @@ class Store(Protocol):
     def read(self, bucket: str, name: str, file: IO[bytes]) -> Seen:
         """Append one consistent state of the object to the file."""
 
+    def read_range(self, bucket: str, name: str, start: int, stop: int) -> bytes: ...
+
     def put(self, bucket: str, name: str, path: str, over: Seen) -> Seen | None:
         """Replace the object by a file if its state is that of `over`; its state then, None where it cannot be told."""
+
+    def write(self, bucket: str, name: str, path: str, if_absent: bool) -> None:
+        """Make the object of a file, replacing what is there unless `if_absent`; status 412 where it is there."""
+
+    def delete(self, bucket: str, name: str) -> None: ...
 
 
 def is_object(uri: str) -> bool:
@@ -152,6 +161,84 @@ def replace_if_unchanged(uri: str, path: str, seen: Seen) -> Seen | None:
         if error.status == 501:
             raise NotTaggable(f"{uri}: {error}; left as it is") from error
         raise WriteFailed(f"{uri}: {error}; run again") from error
+
+
+def write(uri: str, path: str, *, if_absent: bool = False) -> None:
+    """Make an object of a file, whatever is there, or only where nothing is.
+
+    Raises:
+        FileExistsError: something is there and must not be.
+        OSError: the store refused, or could not be reached; the message names neither URL nor file.
+        UsageError: a package or the credentials are missing.
+    """
+    store, bucket, name = _locate(uri)
+    try:
+        store.write(bucket, name, path, if_absent)
+    except StoreError as error:
+        if if_absent and error.status in (409, 412):
+            raise FileExistsError(errno.EEXIST, "it is there already") from error
+        raise _os_error(error) from error
+
+
+def delete(uri: str) -> None:
+    """Remove an object, if it is there; raises OSError, UsageError."""
+    store, bucket, name = _locate(uri)
+    try:
+        store.delete(bucket, name)
+    except StoreError as error:
+        if error.status != 404:
+            raise _os_error(error) from error
+
+
+def open_object(uri: str) -> BinaryIO:
+    """An object as a seekable file that asks for the parts that are read; raises OSError, UsageError."""
+    store, bucket, name = _locate(uri)
+    try:
+        size = store.stat(bucket, name).size
+    except StoreError as error:
+        raise _os_error(error) from error
+    raw = _Parts(lambda start, stop: store.read_range(bucket, name, start, stop), size)
+    return cast(BinaryIO, io.BufferedReader(raw, _BLOCK))
+
+
+class _Parts(io.RawIOBase):
+    """A raw file over ranges of bytes; raises OSError."""
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
+        self._read_range, self._size, self._at = read_range, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        for attempt in range(1, _READS + 1):
+            try:
+                data = self._read_range(self._at, stop)
+                break
+            except StoreError as error:
+                if error.status or attempt == _READS:
+                    raise _os_error(error) from error
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _os_error(error: StoreError) -> OSError:
+    number = {404: errno.ENOENT, 401: errno.EACCES, 403: errno.EACCES}.get(error.status, errno.EIO)
+    return OSError(number, str(error))  # Python makes it the fitting subclass
 
 
 def _is_ours(uri: str, path: str) -> Seen | None:
@@ -248,6 +335,21 @@ class S3:
             now = self.stat(bucket, name)  # the answer to a put does not tell the time
             return now if now.state == response["ETag"] else None
         return None
+
+    def read_range(self, bucket: str, name: str, start: int, stop: int) -> bytes:
+        with self._asking():
+            response = self._client.get_object(Bucket=bucket, Key=name, Range=f"bytes={start}-{stop - 1}")
+            data: bytes = response["Body"].read()
+            return data
+
+    def write(self, bucket: str, name: str, path: str, if_absent: bool) -> None:
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        with self._asking(), open(path, "rb") as body:
+            self._client.put_object(Bucket=bucket, Key=name, Body=body, **condition)
+
+    def delete(self, bucket: str, name: str) -> None:
+        with self._asking():
+            self._client.delete_object(Bucket=bucket, Key=name)
 
     def _check_honesty(self, bucket: str, name: str) -> None:
         """Stores of other makes may pass over If-Match, and would then lose what others write meanwhile.
@@ -366,6 +468,24 @@ class Gcs:
                 retry=self._retry,
             )
             return self._seen(blob)
+
+    def read_range(self, bucket: str, name: str, start: int, stop: int) -> bytes:
+        with self._asking():
+            blob = self._client.bucket(bucket).blob(name)
+            data: bytes = blob.download_as_bytes(
+                start=start, end=stop - 1, raw_download=True, checksum=None, retry=self._retry
+            )
+            return data
+
+    def write(self, bucket: str, name: str, path: str, if_absent: bool) -> None:
+        with self._asking():
+            blob = self._client.bucket(bucket).blob(name)
+            condition = {"if_generation_match": 0} if if_absent else {}
+            blob.upload_from_filename(path, checksum="crc32c", retry=self._retry, **condition)
+
+    def delete(self, bucket: str, name: str) -> None:
+        with self._asking():
+            self._client.bucket(bucket).blob(name).delete(retry=self._retry)
 
     def _blob(self, bucket: str, name: str) -> Any:
         blob = self._client.bucket(bucket).blob(name)

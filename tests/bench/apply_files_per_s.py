@@ -23,7 +23,8 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 import tagfiles  # noqa: E402
 
 from pipelines.jobs import apply  # noqa: E402
-from pipelines.jobs.apply import ApplyOptions  # noqa: E402
+from pipelines.stages import changes  # noqa: E402
+from pipelines.stages.changes import ApplyOptions  # noqa: E402
 from pipelines.tags.policy import TagPolicy  # noqa: E402
 
 _SIZE = 5_000_000
@@ -58,7 +59,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
         total, batches = (apply.batches_of_journal if name == "undo" else apply.batches_of_results)(folder)
         if arguments.profile and name == "apply":
             for batch in batches:
-                profile.runcall(apply.work_batch, batch, task)
+                profile.runcall(changes.work_batch, batch, task)
             continue
         report = apply.work(batches, task)
         took = time.perf_counter() - began

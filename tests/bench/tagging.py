@@ -107,7 +107,7 @@ def bench_startup(scratch: Path, data: Path) -> None:
 def bench_cost(scratch: Path, data: Path) -> None:
     """CPU of the pipeline per track, start-up apart, against decoding the same files with libsndfile alone.
 
-    Start-up is taken away by tagging few and many tracks, each in one wave, and dividing the difference.
+    Start-up is taken away by tagging few and many tracks, and dividing the difference.
     """
     songs = scratch / "songs"
     for seed in range(4):
@@ -125,9 +125,8 @@ def bench_cost(scratch: Path, data: Path) -> None:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path.resolve())
         alone = decoding_cpu_s(files)
-        one_wave = ("--wave-tracks", "100000")
-        few = tag(folder / "0", scratch / f"{folder.name}-few", *one_wave)
-        many = tag(folder, scratch / f"{folder.name}-many", *one_wave)
+        few = tag(folder / "0", scratch / f"{folder.name}-few")
+        many = tag(folder, scratch / f"{folder.name}-many")
         must_have_heard(scratch / f"{folder.name}-many", len(files) * copies)
         per_track = (many.cpu_s - few.cpu_s) / (len(files) * (copies - 1))
         decoding = alone / len(files)

@@ -17,8 +17,10 @@ from rich.console import Console
 
 from features.errors import UsageError
 from pipelines.cli import cli
-from pipelines.jobs.apply import ApplyOptions, apply_results
-from pipelines.jobs.tag import output_folder
+from pipelines.engine.runner import Engine
+from pipelines.jobs.apply import apply_results
+from pipelines.stages.changes import ApplyOptions
+from pipelines.storage.folders import folder_at
 from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres
 
@@ -110,7 +112,7 @@ def test_no_results_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_write_at_once(library: Path) -> None:
-    with output_folder(library / "out"), pytest.raises(UsageError, match="another genrebeam"):
+    with folder_at(library / "out").lock(), pytest.raises(UsageError, match="another genrebeam"):
         invoke("apply", library / "out", "--yes")
 
 
@@ -130,15 +132,15 @@ def test_the_same_on_a_beam_runner(library: Path) -> None:
     (library / "music" / "gone.mp3").write_bytes(b"")
     paths = {library / "music" / name: [("hiphop", 0.9)] for name in ("mp3.mp3", "flac.flac", "m4a.m4a", "gone.mp3")}
     tagfiles.results(library / "out", paths, root=library / "music")
-    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+    engine = Engine("apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     options = ApplyOptions(tags=TagPolicy(), yes=True)
-    report = apply_on_runner(library / "out", options, flags, console=Console(quiet=True))
+    report = apply_on_runner(library / "out", options, engine, console=Console(quiet=True))
     assert (dict(report.outcomes), dict(report.errors)) == ({"write": 2, "kept": 1, "failed": 1}, {"NotTaggable": 1})
     assert genres(library) == [("Hip-Hop",), ("Hip-Hop",), ("Jazz",)]
     assert [row["error"] for p in (library / "out/rejects").glob("*") for row in pq.read_table(p).to_pylist()] == [
         "NotTaggable"
     ]
-    again = apply_on_runner(library / "out", options, flags, console=Console(quiet=True))
+    again = apply_on_runner(library / "out", options, engine, console=Console(quiet=True))
     assert dict(again.outcomes) == {"same": 2, "kept": 1, "failed": 1}
     apply_results(library / "out", options, console=Console(quiet=True))
     invoke("undo", library / "out", "--yes")

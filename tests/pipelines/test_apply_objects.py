@@ -22,9 +22,10 @@ from features.errors import UsageError
 from features.schema import Track
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Ledger, read_rows
-from pipelines.jobs import apply
-from pipelines.jobs.apply import ApplyOptions
+from pipelines.engine.runner import Engine
 from pipelines.library.discover import discover
+from pipelines.stages import changes
+from pipelines.stages.changes import ApplyOptions
 from pipelines.storage import objects
 from pipelines.tags.policy import TagPolicy
 from pipelines.tags.read import read_genres
@@ -265,7 +266,7 @@ def test_few_objects_lie_on_the_local_disk_at_a_time(bucket, tmp_path, monkeypat
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    monkeypatch.setattr(apply, "_FETCHED_BYTES", 1)
+    monkeypatch.setattr(changes, "_FETCHED_BYTES", 1)
     most, real = [], objects.read
 
     def read(*arguments: Any) -> Any:
@@ -343,12 +344,12 @@ def test_the_same_on_a_beam_runner(bucket: Any, tmp_path: Path) -> None:
 
     before = fill(bucket, tmp_path, ("mp3", "flac"))
     hear(bucket, tmp_path)
-    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+    engine = Engine("apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     options = ApplyOptions(tags=TagPolicy(), yes=True)
-    report = apply_on_runner(tmp_path, options, flags, console=Console(quiet=True))
+    report = apply_on_runner(tmp_path, options, engine, console=Console(quiet=True))
     assert dict(report.outcomes) == {"write": 2}
     assert is_tagged(bucket, tmp_path)
-    assert dict(apply_on_runner(tmp_path, options, flags, console=Console(quiet=True)).outcomes) == {"same": 2}
+    assert dict(apply_on_runner(tmp_path, options, engine, console=Console(quiet=True)).outcomes) == {"same": 2}
     assert tagfiles.apply_all(tmp_path, undo=True).written == 2
     assert {name: bucket.read(name) for name in before} == before
 

@@ -21,8 +21,10 @@ import tagfiles
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Ledger
 from pipelines.jobs import apply
-from pipelines.jobs.apply import ApplyOptions, ApplyReport
+from pipelines.jobs.apply import ApplyReport
 from pipelines.library.discover import discover
+from pipelines.stages import changes
+from pipelines.stages.changes import ApplyOptions
 from pipelines.tags import writer
 from pipelines.tags.change import with_genre
 from pipelines.tags.parse import parse
@@ -209,7 +211,7 @@ def test_a_batch_worked_off_twice_at_once_changes_every_file_once(music: Path, t
     (batch,) = apply.batches_of_results(tmp_path).batches
     task = apply.new_task(tmp_path, ApplyOptions(yes=True))
     with ThreadPoolExecutor(3) as pool:
-        attempts = [pool.submit(apply.work_batch, batch, task) for _ in range(3)]
+        attempts = [pool.submit(changes.work_batch, batch, task) for _ in range(3)]
     errors = {done.error for attempt in attempts for done in attempt.result()}
     assert errors <= {"", "ChangedMeanwhile"}
     assert {read_genres(path) for path in paths} == {("Blues",)}
@@ -356,7 +358,7 @@ def test_the_journal_is_on_the_disk_before_a_file_is_touched(
     def look_instead(change: writer.Change) -> None:
         seen.append((len(journal.read(tmp_path)), song.read_bytes() == before))
 
-    monkeypatch.setattr(apply, "write", look_instead)
+    monkeypatch.setattr(changes, "write", look_instead)
     tagfiles.apply_all(tmp_path)
     assert seen == [(1, True)]
 

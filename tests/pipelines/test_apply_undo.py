@@ -11,7 +11,7 @@ import pytest
 import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
 
-from pipelines.jobs import apply
+from pipelines.stages import changes
 from pipelines.tags.read import read_genres, read_tags
 
 
@@ -140,7 +140,7 @@ def test_a_write_that_failed_is_nothing_to_undo(tmp_path: Path, monkeypatch: pyt
     def fail(change: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(apply, "write", fail)
+    monkeypatch.setattr(changes, "write", fail)
     assert tagfiles.apply_all(tmp_path).failed == 1
     monkeypatch.undo()
     assert tagfiles.apply_all(tmp_path, undo=True).outcomes == {"nothing": 1}
@@ -150,7 +150,7 @@ def test_the_same_genre_from_another_hand_is_no_genre_of_ours(tmp_path: Path, mo
     """The write failed, and then the user typed the same word."""
     path = song(tmp_path)
     hear(tmp_path, path, "blues")
-    monkeypatch.setattr(apply, "write", lambda change: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(changes, "write", lambda change: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     tagfiles.apply_all(tmp_path)
     monkeypatch.undo()
     tags = ID3(path)
@@ -164,13 +164,13 @@ def test_a_fault_of_ours_costs_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = song(tmp_path)
     other = tagfiles.make(path.parent, "flac", "other")
     tagfiles.results(tmp_path, {p: [("blues", 0.9)] for p in (path, other)}, root=path.parent)
-    parse = apply.parse
+    parse = changes.parse
 
     def stumble(file: Any) -> Any:
         if file.name.endswith(".mp3"):
             raise RuntimeError("a bug")
         return parse(file)
 
-    monkeypatch.setattr(apply, "parse", stumble)
+    monkeypatch.setattr(changes, "parse", stumble)
     report = tagfiles.apply_all(tmp_path)
     assert (report.written, dict(report.errors)) == (1, {"RuntimeError": 1})

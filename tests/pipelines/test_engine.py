@@ -38,3 +38,31 @@ def test_the_local_engine_never_is_the_one_that_downloads():
 def test_no_workers_are_refused():
     with pytest.raises(UsageError, match="--workers"):
         Engine(workers=0)
+
+
+DATAFLOW, FLINK = "DataflowRunner", "FlinkRunner"
+
+
+@pytest.mark.parametrize(
+    ("runner", "flags", "here"),
+    [
+        (None, (), True),
+        ("apache_beam.runners.portability.fn_api_runner.FnApiRunner", (), True),
+        ("PrismRunner", (), True),
+        ("PrismRunner", ("--environment_type", "EXTERNAL"), False),
+        (FLINK, ("--flink_master", "[local]"), True),
+        (FLINK, ("--flink_master=[local]", "--environment_type=DOCKER"), False),
+        (FLINK, ("--flink_master", "host:8081"), False),
+        (FLINK, ("--flink_master", "host:8081", "--environment_type", "LOOPBACK"), True),
+        (DATAFLOW, (), False),
+    ],
+)
+def test_paths_of_this_machine_are_refused_where_workers_are_elsewhere(runner, flags, here):
+    engine = Engine(runner, flags=flags)
+    engine.check_places([("--output", "gs://bucket/out"), ("LIBRARY", "s3://bucket/music")])
+    Engine(runner, flags=flags, shared_filesystem=True).check_places([("--output", "/mnt/nas/out")])
+    if here:
+        engine.check_places([("--output", "/tmp/out")])
+    else:
+        with pytest.raises(UsageError, match=r"--output /tmp/out: .*--shared-filesystem"):
+            engine.check_places([("--output", "/tmp/out")])

@@ -13,10 +13,12 @@ from features.config import FrontEnd
 from features.records import count_records, first_record, parse
 from model.predictor import PlaceholderPredictor
 from pipelines import graph
+from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.schema import REJECTS, RESULTS
 from pipelines.engine.runner import Engine
 from pipelines.library.discover import discover
 from pipelines.stages.extract import ExtractConfig, ParseFeatures
+from pipelines.stages.plan import write_plan
 from pipelines.stages.predict import TagConfig
 
 FRONT_END = FrontEnd()
@@ -40,14 +42,14 @@ def library(tmp_path_factory):
 @pytest.fixture(scope="module")
 def output(library, tmp_path_factory):
     folder = tmp_path_factory.mktemp("output")
-    plan = str(folder / "plan.parquet")
+    dataset = Dataset.at(folder)
     tracks = discover([str(library)]).tracks
-    pq.write_table(pa.Table.from_pylist([vars(t) for t in tracks]), plan)
+    write_plan(dataset.folder, "plan", pa.Table.from_pylist([vars(t) for t in tracks]))
     pipeline = beam.Pipeline(options=PipelineOptions(Engine(workers=1).beam_flags()))
-    extracted = graph.extract_features(graph.read_tracks(pipeline, plan), ExtractConfig(FRONT_END))
-    graph.write_features(extracted.features, str(folder / "features"), shards=1)
-    graph.write_rejects(extracted.rejections, str(folder / "rejects"), "run-1", shards=1)
-    graph.write_results(graph.tag_tracks(extracted.features, LOAD, TAG), str(folder / "results"), shards=1)
+    extracted = graph.extract_features(graph.read_tracks(pipeline, str(dataset), "plan"), ExtractConfig(FRONT_END))
+    features = graph.write_features(extracted.features, f"{dataset}/features", "run-1")
+    graph.write_rejects(extracted.rejections, dataset, "run-1")
+    graph.write_results(graph.tag_tracks(features, LOAD, TAG), dataset, "run-1")
     result = pipeline.run()
     result.wait_until_finish()
     counters = {
@@ -62,7 +64,7 @@ def rows(folder, pattern):
 
 
 def test_every_track_is_a_result_or_a_reject_with_a_reason(output):
-    results, rejects = rows(output[0], "results*.parquet"), rows(output[0], "rejects*.parquet")
+    results, rejects = rows(output[0], "results/*.parquet"), rows(output[0], "rejects/*.parquet")
     assert {i: r["genre"] for i, r in results.items()} == {"low.wav": "low", "high.flac": "high", "short.ogg": "low"}
     assert {i: (r["stage"], r["error"]) for i, r in rejects.items()} == {
         "silent.wav": ("extract", "Silent"),
@@ -74,14 +76,14 @@ def test_every_track_is_a_result_or_a_reject_with_a_reason(output):
 
 def test_files_have_the_documented_schema(output):
     for kind, schema in (("results", RESULTS), ("rejects", REJECTS)):
-        (path,) = output[0].glob(f"{kind}*.parquet")
+        (path,) = output[0].glob(f"{kind}/*.parquet")
         file = pq.ParquetFile(path)
         assert file.schema_arrow.equals(schema)
         assert file.metadata.row_group(0).column(0).compression == "ZSTD"
 
 
 def test_a_row_holds_what_was_heard(output):
-    row = rows(output[0], "results*.parquet")["low.wav"]
+    row = rows(output[0], "results/*.parquet")["low.wav"]
     assert (row["container"], row["codec"], row["channels"], row["sample_rate_hz"]) == ("wav", "pcm_s16", 1, 22_050)
     assert row["duration_s"] == pytest.approx(9.0)
     assert row["labels"] == list(LABELS)
@@ -104,15 +106,16 @@ def test_counters_count(output):
 
 def test_stored_features_give_the_same_rows(output):
     folder, _ = output
-    (records,) = folder.glob("features*.tfrecord")
-    assert count_records(records) == 3
-    assert parse(first_record(records), FRONT_END)[0].log_mel.shape[1] == 128
+    (records,) = folder.glob("features/*.tfrecord")
+    with records.open("rb") as file:
+        assert count_records(file, str(records)) == 3
+        assert parse(first_record(file), FRONT_END)[0].log_mel.shape[1] == 128
+    again = Dataset.at(folder / "again")
     with beam.Pipeline(options=PipelineOptions(Engine(workers=1).beam_flags())) as pipeline:
-        features = graph.read_features(
-            pipeline, [str(records)], ParseFeatures(FRONT_END, str(folder / "empty"), "p1", "mean")
-        )
-        graph.write_results(graph.tag_tracks(features, LOAD, TAG), str(folder / "again"), shards=1)
-    before, after = rows(folder, "results*.parquet"), rows(folder, "again*.parquet")
+        parse_features = ParseFeatures(FRONT_END, str(again), "p1", "mean")
+        features = graph.read_features(pipeline, [str(records)], parse_features)
+        graph.write_results(graph.tag_tracks(features, LOAD, TAG), again, "run-1")
+    before, after = rows(folder, "results/*.parquet"), rows(folder / "again", "results/*.parquet")
     for row in [*before.values(), *after.values()]:
         del row["processed_at"]
     assert before == after

@@ -1,0 +1,159 @@
+"""The results dataset: one object that knows its layout, its lock, and every read and write, on a disk or in a bucket.
+
+What rows mean is elsewhere: dataset/ledger.py (the newest row of a track speaks for it) and dataset/journal.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import LedgerError, UsageError
+from features.schema import Rejection
+from pipelines.dataset.schema import JOURNAL, REJECTS, RESULTS, reject_row
+from pipelines.storage.folders import Folder, folder_at
+
+RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
+SCHEMAS = {RESULTS_DIR: RESULTS, REJECTS_DIR: REJECTS, JOURNAL_DIR: JOURNAL}
+_ADVICE = {
+    RESULTS_DIR: "move it away, and its tracks will be analysed again",
+    REJECTS_DIR: "move it away, and its tracks will be analysed again",
+    JOURNAL_DIR: "restore it to undo",
+}
+_MERGED = "-all"  # what the name of a file ends with that was merged of smaller ones
+_MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A results folder.
+
+    Rows are added file by file, and a file that is there is never changed. Who reads meanwhile sees whole files only.
+    """
+
+    folder: Folder
+
+    @staticmethod
+    def at(place: Dataset | Folder | str | os.PathLike[str]) -> Dataset:
+        """The dataset in a folder, which need not exist yet; raises UsageError for a URL that cannot be written."""
+        return place if isinstance(place, Dataset) else Dataset(folder_at(place))
+
+    def __str__(self) -> str:
+        return self.folder.uri
+
+    @property
+    def exists(self) -> bool:
+        """Whether `genrebeam tag` has ever written here."""
+        return bool(self.files(RESULTS_DIR) or self.files(REJECTS_DIR))
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold it against a second run; raises UsageError."""
+        return self.folder.lock()
+
+    def files(self, kind: str) -> list[str]:
+        """Names of the files of a kind, of all runs or of those whose names begin like this; raises UsageError."""
+        return [name for name in (self.folder / kind).names() if name.endswith(".parquet")]
+
+    def read(self, kind: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One file. Columns that it is too old to have are null.
+
+        Raises:
+            LedgerError: it is no readable Parquet file or lacks a column that every row must have.
+        """
+        schema = schema_of(kind, columns)
+        try:
+            with (self.folder / kind).open(name) as source, pq.ParquetFile(source) as file:
+                there = set(file.schema_arrow.names)
+                table = file.read(columns=[field.name for field in schema if field.name in there])
+            for field in schema:
+                if field.name not in there:
+                    if not field.nullable:
+                        raise KeyError(f"no column {field.name}")
+                    table = table.append_column(field, pa.nulls(len(table), field.type))
+            return table.select(schema.names).cast(schema)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise LedgerError(
+                f"{self}/{kind}/{name}: not a readable {kind} file ({reason}); {_ADVICE[kind]}"
+            ) from error
+
+    def tables(self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
+        """File by file, because a million rows with their chunk scores do not fit into memory; raises LedgerError."""
+        for name in self.files(kind):
+            if name.startswith(run_id):
+                yield self.read(kind, name, columns)
+
+    def rows(self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "") -> pa.Table:
+        """All rows in one table; raises LedgerError."""
+        schema = schema_of(kind, columns)
+        return pa.concat_tables([schema.empty_table(), *self.tables(kind, columns, run_id=run_id)])
+
+    def add(self, kind: str, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add a file with these rows; when this returns they stay. Raises OSError."""
+        table = pa.Table.from_pylist(list(rows), SCHEMAS[kind])
+        with (self.folder / kind).new(f"{run_id}-{secrets.token_hex(8)}.parquet") as path:
+            pq.write_table(table, path, compression="zstd")
+
+    def add_rejects(self, run_id: str, rejections: Iterable[Rejection]) -> None:
+        """Add a file of rejections; raises OSError."""
+        now = dt.datetime.now(dt.timezone.utc)
+        self.add(REJECTS_DIR, run_id, (reject_row(rejection, run_id, now) for rejection in rejections))
+
+    def merge(self, kind: str) -> None:
+        """Make few large files of many small ones, run by run. Only with the lock: others must not be adding.
+
+        The large files are there before the small ones go. A kill in between leaves rows twice, which mean the same.
+        """
+        folder = self.folder / kind
+        small: dict[str, list[str]] = {}
+        for name in self.files(kind):
+            run_id, _, rest = name.removesuffix(".parquet").rpartition("-")
+            if run_id and not rest.startswith(_MERGED[1:]):
+                small.setdefault(run_id, []).append(name)
+        for run_id, names in small.items():
+            if len(names) < 2:
+                continue
+            waiting = collections.deque(names)
+            while waiting:
+                with (
+                    folder.new(f"{run_id}{_MERGED}{secrets.token_hex(4)}.parquet") as path,
+                    pq.ParquetWriter(path, SCHEMAS[kind], compression="zstd") as writer,
+                ):
+                    written = 0
+                    while waiting and written < _MERGED_ROWS:
+                        group = [self.read(kind, waiting.popleft())]
+                        while waiting and sum(map(len, group)) < _ROWS_PER_GROUP:
+                            group.append(self.read(kind, waiting.popleft()))
+                        writer.write_table(pa.concat_tables(group))
+                        written += sum(map(len, group))
+            for done in names:
+                folder.delete(done)
+
+    def save_report(self, run_id: str, report: Mapping[str, Any]) -> None:
+        """Write run-RUN_ID.json, in place of an older state of it; raises OSError."""
+        with self.folder.new(f"run-{run_id}.json") as path:
+            path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def schema_of(kind: str, columns: Sequence[str] | None = None) -> pa.Schema:
+    """The schema of a kind of rows, or of some of its columns."""
+    schema = SCHEMAS[kind]
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def existing(place: Dataset | str | os.PathLike[str]) -> Dataset:
+    """A dataset that somebody has filled; raises UsageError."""
+    dataset = Dataset.at(place)
+    if not dataset.exists:
+        raise UsageError(f"{dataset}: no results here; `genrebeam tag LIBRARY --output {dataset}` makes them")
+    return dataset

@@ -1,0 +1,418 @@
+"""A batch of files whose tags change: plan, journal, write. The whole of it for some files, wherever it is worked off.
+
+Locally threads call it (pipelines/jobs/apply.py), on a cluster a DoFn does (stages/write_tags.py). No Beam in here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import functools
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
+from features.schema import Rejection, Track
+from pipelines.dataset import journal
+from pipelines.dataset.dataset import Dataset
+from pipelines.dataset.journal import Entry, Version
+from pipelines.storage import objects
+from pipelines.storage.places import local_path
+from pipelines.tags.change import keep, with_genre, with_kept
+from pipelines.tags.model import Container, Tag
+from pipelines.tags.parse import parse
+from pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
+from pipelines.tags.read import TagValues, read_tags
+from pipelines.tags.writer import (
+    Change,
+    Identity,
+    check_writable,
+    sync_folder,
+    write,
+)
+
+BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
+_FETCHED_BYTES = 256 << 20  # of objects on the local disk at a time, per thread; or one object
+Result = TypeVar("Result")
+HARD_LINKS = ("skip", "break")
+
+
+class ChangedSinceAnalysis(TagError):
+    """The file is not the version that was analysed."""
+
+
+class EditedSince(TagError):
+    """Undo: somebody changed the genre after we wrote it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ApplyOptions:
+    """A validated command line of `genrebeam apply` and of `genrebeam tag --write-tags`.
+
+    Attributes:
+        tags: what may be written where.
+        hard_links: skip files with several names, or break: tag this name and part it from the others.
+        touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
+        dry_run: plan and show, write nothing.
+        yes: do not ask.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    tags: TagPolicy = dataclasses.field(default_factory=TagPolicy)
+    hard_links: str = "skip"
+    touch: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    workers: int = 1
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hard_links not in HARD_LINKS:
+            raise UsageError(f"--hard-links {self.hard_links}: choose one of {', '.join(HARD_LINKS)}")
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, not {self.workers}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """One file with what is to be done to it: write what was `heard`, or undo what the `entries` say.
+
+    Attributes:
+        versions: sizes and times of the file that was heard, with and without our tags.
+    """
+
+    track: Track
+    heard: Heard | None = None
+    versions: frozenset[Version] = frozenset()
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What became of one file; `error` is set exactly where the outcome is FAILED."""
+
+    track: Track
+    outcome: Outcome
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    error: str = ""
+    message: str = ""
+
+    @property
+    def rejection(self) -> Rejection:
+        return Rejection(self.track, "apply", self.error, self.message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a batch has to know, wherever it is worked off.
+
+    Attributes:
+        dataset: the results, whose journal takes the rows.
+        dry_run: stop after planning.
+    """
+
+    dataset: Dataset
+    run_id: str
+    started_at: dt.datetime
+    options: ApplyOptions
+    dry_run: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """A file as it is now: itself, or a copy of an object in a store.
+
+    Attributes:
+        path: where it can be read and, in the case of an object, may be changed.
+        seen: the object; None for a file.
+    """
+
+    uri: str
+    path: str
+    size: int
+    mtime_ns: int
+    seen: objects.Seen | None = None
+
+    @property
+    def version(self) -> Version:
+        return self.size, self.mtime_ns // 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A change that waits to be made, with the journal's row about it."""
+
+    wanted: Wanted
+    original: Original
+    entry: Entry
+    change: Change
+
+    @property
+    def target(self) -> str:
+        """What is changed, by a name that two links to it share."""
+        return self.original.uri if self.original.seen else self.original.path
+
+    @property
+    def done(self) -> Done:
+        return Done(self.wanted.track, Outcome.WRITE, self.entry.before.genres, self.entry.after.genres)
+
+
+def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
+    """A row of `results_to_write` as something to write."""
+    track = Track(row["uri"], row["track_id"], row["size"], row["mtime_us"] / 1e6)
+    first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
+    others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
+    heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
+    versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
+    return Wanted(track, heard, frozenset(versions))
+
+
+def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
+    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file.
+
+    Raises:
+        UsageError: a store cannot be used at all: its package or the credentials are missing.
+    """
+    done: list[Done] = []
+    for part in _parts(batch):
+        with contextlib.ExitStack() as stack:
+            scratch = ""
+            if any(objects.is_object(wanted.track.uri) for wanted in part):
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="genrebeam-"))
+            done += _work_part(part, task, scratch)
+    return done
+
+
+def _parts(batch: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """A batch in stretches whose objects fit on the local disk together."""
+    part: list[Wanted] = []
+    fetched = 0
+    for wanted in batch:
+        size = wanted.track.size if objects.is_object(wanted.track.uri) else 0
+        if part and size and fetched + size > _FETCHED_BYTES:
+            yield part
+            part, fetched = [], 0
+        part.append(wanted)
+        fetched += size
+    yield part
+
+
+def _work_part(part: Sequence[Wanted], task: Task, scratch: str) -> list[Done]:
+    done: list[Done] = []
+    planned: dict[str, Planned] = {}
+    receipts: list[Entry] = []
+    for wanted in part:
+        result = _guarded(wanted.track, plan, wanted, task, scratch, receipts)
+        if isinstance(result, Done):
+            done.append(result)
+        elif result.target in planned:  # two links to one file
+            done.append(Done(wanted.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
+        else:
+            planned[result.target] = result
+    if task.dry_run:
+        return done + [one.done for one in planned.values()]
+    if entries := [*receipts, *(one.entry for one in planned.values())]:
+        journal.append(task.dataset, entries)
+    receipts = []
+    try:
+        for one in planned.values():
+            failed = _guarded(one.wanted.track, _carry_out, one, receipts)
+            done.append(failed or one.done)
+    finally:
+        if receipts:
+            journal.append(task.dataset, receipts)
+    for folder in {Path(one.change.path).parent for one in planned.values() if not one.original.seen}:
+        sync_folder(folder)
+    return done
+
+
+def _carry_out(one: Planned, receipts: list[Entry]) -> None:
+    """Write a file; of an object the local copy, which then takes the object's place. Raises TagError."""
+    original = one.original
+    with _named(original):
+        write(one.change)
+    if original.seen:
+        now = objects.replace_if_unchanged(original.uri, original.path, original.seen)
+        if now:
+            at = dt.datetime.now(dt.timezone.utc)
+            receipt = dataclasses.replace(one.entry, at=at, action=journal.PUT, mtime_ns_after=now.mtime_us * 1000)
+            receipts.append(receipt)
+
+
+@contextlib.contextmanager
+def _named(original: Original) -> Iterator[None]:
+    """Let messages name the object and not its local copy."""
+    try:
+        yield
+    except TagError as error:
+        if original.seen is None:
+            raise
+        raise type(error)(str(error).replace(original.path, original.uri)) from error
+
+
+def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | Done:
+    """What `act` returns, or the failure of this one file."""
+    try:
+        return act(*arguments)
+    except TrackError as error:
+        name, message = type(error).__name__, str(error)
+    except UsageError:
+        raise
+    except OSError as error:
+        name, message = WriteFailed.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
+    except Exception as error:  # a fault of ours in one strange file must not cost the others
+        name, what = type(error).__name__, " ".join(str(error).split())[:200]
+        message = f"{track.uri}: {name}: {what}; left as it is, please report this"
+    return Done(track, Outcome.FAILED, error=name, message=message)
+
+
+def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Planned | Done:
+    """What to change in one file, or why nothing. Reads the file and touches nothing.
+
+    Args:
+        scratch: a folder for a copy of an object.
+        receipts: takes the row of a put that was made, but not written down because its run was killed.
+
+    Raises:
+        TrackError: the file cannot be changed, and why.
+        OSError: it cannot be read.
+        UsageError: its store cannot be used.
+    """
+    original = _original(wanted.track.uri, scratch)
+    with _named(original), Path(original.path).open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if original.seen is None:
+            original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        current = read_tags(file)
+        goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, original)
+        entry = Entry(
+            uri=wanted.track.uri,
+            track_id=wanted.track.track_id,
+            run_id=task.run_id,
+            at=dt.datetime.now(dt.timezone.utc),
+            action=journal.APPLY if wanted.heard else journal.UNDO,
+            before=current,
+            after=goal.values,
+            tags_before=(),
+            size_before=original.size,
+            mtime_ns_before=original.mtime_ns,
+            size_after=original.size,
+            mtime_ns_after=None,
+            temporary="",
+        )
+        if goal.put_over:
+            receipts.append(_receipt_of(entry, goal.put_over))
+        if goal.outcome is not Outcome.WRITE:
+            return Done(wanted.track, goal.outcome, current.genres, current.genres)
+        if original.seen is None:
+            check_writable(original.path, status, break_hard_links=task.options.hard_links == "break")
+        container = parse(file)
+        tags = goal.tags(container)
+        change = Change(
+            path=original.path,
+            identity=Identity.of(status),
+            tags=tuple(tags),
+            values=goal.values,
+            splices=tuple(container.splices(tags)),
+            temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
+            mtime_ns=goal.mtime_ns,
+        )
+    entry = dataclasses.replace(entry, tags_before=keep(container), size_after=change.size_after)
+    if original.seen is None:
+        entry = dataclasses.replace(entry, mtime_ns_after=goal.mtime_ns, temporary=change.temporary)
+    return Planned(wanted, original, entry, change)
+
+
+def _original(uri: str, scratch: str) -> Original:
+    """A file by its path, links resolved, or an object in a fresh local copy.
+
+    Raises:
+        NotTaggable: neither.
+        UnreadableFile: the object cannot be read.
+    """
+    local = local_path(uri)
+    if local is not None:
+        return Original(uri, os.path.realpath(local), 0, 0)
+    if not objects.is_object(uri):
+        raise NotTaggable(f"{uri}: only files on mounted file systems, s3:// and gs:// can be tagged")
+    try:
+        with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as copy:
+            seen = objects.read(uri, copy.file)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{uri}: {error}") from error
+    return Original(uri, copy.name, seen.size, seen.mtime_us * 1000, seen)
+
+
+def _receipt_of(entry: Entry, put_over: Version) -> Entry:
+    """The row that a killed run owes about the object of an entry, which it had put over an earlier version."""
+    size, mtime_us = put_over
+    return dataclasses.replace(
+        entry,
+        at=entry.at - dt.timedelta(microseconds=1),
+        action=journal.PUT,
+        after=entry.before,
+        size_before=size,
+        mtime_ns_before=(mtime_us or 0) * 1000,
+        mtime_ns_after=entry.mtime_ns_before,
+    )
+
+
+class _Goal(NamedTuple):
+    """What shall become of a file: unless `outcome` is WRITE, nothing.
+
+    `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear. `put_over`:
+    the object is one that we put over this version, and perhaps it was never written down.
+    """
+
+    outcome: Outcome
+    values: TagValues
+    tags: Callable[[Container], list[Tag]] = lambda container: list(container.tags)
+    mtime_ns: int = 0
+    put_over: Version | None = None
+
+
+def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
+    assert wanted.heard
+    decision = decide(current, wanted.heard, task.options.tags)
+    known, put_over = original.version in wanted.versions, None
+    if not known and current.provenance and (original.size, None) in wanted.versions:
+        known, put_over = True, (wanted.track.size, round(wanted.track.mtime * 1e6))
+    values = decision.values
+    if values is None:
+        return _Goal(decision.outcome, current, put_over=put_over)
+    if not known:
+        raise ChangedSinceAnalysis(
+            f"{wanted.track.uri}: it changed after it was analysed; run `genrebeam tag` again to have it heard anew"
+        )
+    mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else original.mtime_ns
+    tags = functools.partial(with_genre, genres=values.genres, provenance=values.provenance)
+    return _Goal(decision.outcome, values, tags, mtime_ns, put_over)
+
+
+def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
+    first = latest = None
+    values = current
+    for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
+        if entry.after == values:  # one of ours; before it there may have been another of ours
+            first, latest, values = entry, latest or entry, entry.before
+    if first is None or latest is None:
+        if any(entry.before.genres == current.genres for entry in wanted.entries):
+            return _Goal(Outcome.NOTHING, current)
+        raise EditedSince(
+            f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
+            f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
+        )
+    untouched = (original.size, original.mtime_ns) == (latest.size_after, latest.mtime_ns_after)
+    mtime_ns = first.mtime_ns_before if untouched else original.mtime_ns
+    ours = original.seen is not None and original.size == latest.size_after
+    put_over = (latest.size_before, latest.mtime_ns_before // 1000) if ours else None
+    tags = functools.partial(with_kept, kept=first.tags_before, values=first.before)
+    return _Goal(Outcome.WRITE, first.before, tags, mtime_ns, put_over)

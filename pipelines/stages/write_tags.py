@@ -1,0 +1,26 @@
+"""Tags into files, as Beam sees it: a thin DoFn over stages/changes.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from pipelines.stages.changes import Done, Task, Wanted, work_batch
+from pipelines.tags.policy import Outcome
+
+NAMESPACE = "apply"  # of the counters: one for each outcome, and one for each class of errors
+
+
+class WriteTags(beam.DoFn):
+    """Batches of `Wanted` -> `Done`. A bundle that is retried finds its files written, and says `same` of them."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def process(self, batch: Sequence[Wanted]) -> Iterator[Done]:
+        for done in work_batch(batch, self._task):
+            name = f"error:{done.error}" if done.outcome is Outcome.FAILED else done.outcome.value
+            Metrics.counter(NAMESPACE, name).inc()
+            yield done

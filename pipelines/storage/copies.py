@@ -1,0 +1,71 @@
+"""Remote files as local ones, for libraries that want a path."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from features.errors import UnreadableFile
+from pipelines.storage import objects
+from pipelines.storage.folders import folder_at, is_local
+from pipelines.storage.places import local_path
+
+_BLOCK = 1 << 20
+
+
+@functools.cache
+def local_folder(place: str) -> Path:
+    """A folder as a local one: itself, or a copy of the files in a bucket's folder, made once per process.
+
+    Raises:
+        UsageError: the bucket cannot be listed.
+        UnreadableFile: an object cannot be fetched.
+    """
+    folder = folder_at(place)
+    if is_local(folder):
+        return Path(folder.uri)
+    copy = Path(tempfile.mkdtemp(prefix="genrebeam-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for name in folder.names():
+        with (copy / name).open("w+b") as file:
+            objects.read(f"{folder.uri}/{name}", file)
+    return copy
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A local path to read the file from: the file itself, or a temporary copy of a remote object.
+
+    Raises:
+        UnreadableFile: the object cannot be fetched.
+    """
+    path = local_path(uri)
+    if path is not None:
+        yield path
+        return
+    # The suffix is kept: a few of mutagen's readers look at it.
+    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
+        if objects.is_object(uri):
+            objects.read(uri, copy.file)
+        else:
+            _fetch_through_beam(uri, copy.file)
+        yield Path(copy.name)
+
+
+def _fetch_through_beam(uri: str, file: IO[bytes]) -> None:
+    from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            shutil.copyfileobj(remote, file, _BLOCK)
+    except (BeamIOError, OSError, ValueError) as error:
+        raise UnreadableFile(f"cannot be fetched: {error}") from error
+    file.flush()

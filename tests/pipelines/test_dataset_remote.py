@@ -1,0 +1,235 @@
+"""Results in buckets: what is written, read, locked and gone on with there is what it is on a disk."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import buckets
+import pytest
+import synth
+import tagfiles
+
+from features.errors import LedgerError, UsageError
+from features.schema import Rejection, Track
+from model.bundle import DEFAULT
+from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from pipelines.dataset.ledger import newest_results, read_rows
+from pipelines.storage import folders, objects
+from pipelines.storage.folders import folder_at
+
+ROOT = Path(__file__).parents[2]
+PER_RUN = ["run_id", "processed_at", "uri", "mtime"]
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with buckets.bucket_of(request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=["disk", "s3", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a dataset can be."""
+    if request.param == "disk":
+        yield str(tmp_path / "out")
+        return
+    with buckets.bucket_of(request.param) as made:
+        yield made.url("some/out")
+
+
+def genrebeam(*arguments: object, code: int = 0) -> str:
+    command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def rejection(name: str) -> Rejection:
+    return Rejection(Track(f"/m/{name}", name, 1, 0.0), "extract", "Silent", "nothing to hear")
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return sorted(read_rows(dataset, REJECTS_DIR)["track_id"].to_pylist())
+
+
+def test_rows_that_were_added_are_there_and_files_of_others_are_not_touched(place: str) -> None:
+    dataset = Dataset.at(place)
+    assert not dataset.exists
+    assert len(dataset.rows(RESULTS_DIR)) == 0
+    dataset.add_rejects("run-1", [rejection("a")])
+    dataset.add_rejects("run-1", [rejection("b"), rejection("c")])
+    assert dataset.exists
+    assert len(dataset.files(REJECTS_DIR)) == 2
+    assert ids(dataset) == ["a", "b", "c"]
+
+
+def test_merging_keeps_every_row_and_leaves_one_file_for_each_run(place: str) -> None:
+    dataset = Dataset.at(place)
+    for number in range(6):
+        dataset.add_rejects(f"run-{number % 2}", [rejection(f"{number}")])
+    dataset.add_rejects("run-9", [rejection("alone")])
+    with dataset.lock():
+        dataset.merge(REJECTS_DIR)
+        names = dataset.files(REJECTS_DIR)
+        dataset.merge(REJECTS_DIR)
+    assert dataset.files(REJECTS_DIR) == names
+    assert [name.startswith(f"run-{run}") for name, run in zip(names, "019", strict=True)] == [True] * 3
+    assert ids(dataset) == ["0", "1", "2", "3", "4", "5", "alone"]
+
+
+def test_a_kill_while_files_are_merged_leaves_rows_twice_which_count_once(place: str, monkeypatch: Any) -> None:
+    dataset = Dataset.at(place)
+    track = Track("/m/a.mp3", "a.mp3", 1, 0.0)
+    for second, genre in enumerate(("jazz", "rock")):
+        when = dt.datetime(2026, 1, 1, 0, 0, second, tzinfo=dt.timezone.utc)
+        dataset.add(RESULTS_DIR, "run-1", tagfiles.result_rows({track: [(genre, 0.9)]}, when=when))
+
+    def killed(self: Any, name: str) -> None:
+        raise KeyboardInterrupt
+
+    before = newest_results(dataset).to_pylist()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(dataset.folder), "delete", killed)
+        dataset.merge(RESULTS_DIR)
+    assert len(dataset.rows(RESULTS_DIR)) == 4
+    assert newest_results(dataset).to_pylist() == before
+    dataset.merge(RESULTS_DIR)
+    assert newest_results(dataset).to_pylist() == before
+    assert before[0]["genre"] == "rock"
+
+
+def test_a_write_that_fails_leaves_nothing_where_readers_look(place: str) -> None:
+    folder = folder_at(place)
+    with pytest.raises(RuntimeError), folder.new("a.parquet") as path:
+        path.write_bytes(b"half")
+        raise RuntimeError
+    assert folder.names() == []
+    for text in (b"one", b"two"):
+        with folder.new("a.txt") as path:
+            path.write_bytes(text)
+    with folder.open("a.txt") as file:
+        assert (file.read(), file.seek(1), file.read(1)) == (b"two", 1, b"w")
+    folder.delete("a.txt")
+    folder.delete("a.txt")
+    with pytest.raises(FileNotFoundError):
+        folder.open("a.txt")
+
+
+def test_a_damaged_file_is_named(place: str) -> None:
+    dataset = Dataset.at(place)
+    with (dataset.folder / RESULTS_DIR).new("x.parquet") as path:
+        path.write_bytes(b"no parquet")
+    with pytest.raises(LedgerError, match=rf"{place}/results/x.parquet: not a readable results file"):
+        newest_results(dataset)
+
+
+def test_two_runs_cannot_hold_one_folder(place: str) -> None:
+    with Dataset.at(place).lock(), pytest.raises(UsageError, match="another genrebeam is writing here"):
+        Dataset.at(place).lock().__enter__()
+    with Dataset.at(place).lock():
+        pass
+
+
+def test_the_lease_of_a_run_that_died_ends_and_is_taken_over(bucket: Any) -> None:
+    past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=1)
+    bucket.write("out/.genrebeam-lock", json.dumps({"holder": "nobody", "until": past.isoformat()}).encode())
+    with folder_at(bucket.url("out")).lock(), pytest.raises(UsageError, match="another genrebeam"):
+        folder_at(bucket.url("out")).lock().__enter__()
+    assert "out/.genrebeam-lock" not in bucket.names()
+
+
+def test_a_lease_is_renewed_while_its_run_lives(bucket: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(folders, "LEASE_S", 2.0)
+    with folder_at(bucket.url("out")).lock():
+        first = json.loads(bucket.read("out/.genrebeam-lock"))["until"]
+        deadline = time.monotonic() + 30
+        while json.loads(bucket.read("out/.genrebeam-lock"))["until"] == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_bucket_that_may_not_be_written_is_one_line_before_any_work(bucket: Any) -> None:
+    bucket.moods.refuse = 403
+    with pytest.raises(UsageError, match="cannot write results here"):
+        folder_at(bucket.url("out")).lock().__enter__()
+
+
+@pytest.mark.parametrize("url", ["hdfs://host/out", "http://host/out", "s3://", "gs:///"])
+def test_places_that_cannot_hold_results_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=url):
+        folder_at(url)
+
+
+def test_parts_of_an_object_are_read_without_the_rest(bucket: Any) -> None:
+    data = os.urandom(5 << 20)
+    bucket.write("big", data)
+    with objects.open_object(bucket.url("big")) as file:
+        assert file.seek(-7, os.SEEK_END) == len(data) - 7
+        assert file.read() == data[-7:]
+        file.seek(1 << 20)
+        assert file.read(3 << 20) == data[1 << 20 : 4 << 20]
+
+
+@pytest.mark.slow
+def test_from_bucket_to_bucket(bucket: Any, tmp_path: Path) -> None:
+    """The whole life of a dataset: rows as local ones, going on, features, a bundle, tags and their undoing."""
+    for seed, suffix in enumerate(("mp3", "flac", "m4a", "wav")):
+        path = synth.write(tmp_path / "music" / f"{seed}.{suffix}", synth.music(6.0, seed=seed))
+        bucket.write(f"music/{path.name}", path.read_bytes())
+    for name in ("model.keras", "config.json"):
+        bucket.write(f"bundle/{name}", (DEFAULT / name).read_bytes())
+    songs = {name: bucket.read(name) for name in bucket.names() if name.startswith("music/")}
+    out, here = bucket.url("out"), tmp_path / "out"
+    genrebeam("tag", tmp_path / "music", "--output", here, "--quiet")
+    run = ("tag", bucket.url("music"), "--output", out, "--model", bucket.url("bundle"), "--workers", "2")
+    shown = genrebeam(*run, "--features-output", bucket.url("features"), "--format", "csv")
+    assert "tagged 4" in shown and f"{out}/results.csv" in shown
+    local, remote = (newest_results(where).drop_columns(PER_RUN).to_pylist() for where in (here, out))
+    assert remote == local
+    kept = {name.split("/")[1] for name in bucket.names() if name.startswith("out/")}
+    assert {name for name in kept if not name.startswith("run-")} <= {"results", "results.csv", "logs"}
+
+    assert "done before 4" in genrebeam(*run)
+    again = bucket.url("again")
+    genrebeam("tag", "--features-input", bucket.url("features"), "--output", again, "--quiet", "--workers", "1")
+    assert newest_results(again, ["track_id", "genre"]) == newest_results(out, ["track_id", "genre"])
+
+    assert "changed 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0")
+    assert "same 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0")
+    assert all(bucket.read(name) != data for name, data in songs.items())
+    assert "done before 4" in genrebeam(*run)
+    assert "changed 4" in genrebeam("undo", out, "--yes")
+    assert {name: bucket.read(name) for name in songs} == songs
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_in_a_bucket(bucket: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for i in range(16):
+        synth.write(tmp_path / "music" / f"{i:02d}.wav", synth.music(5.0, seed=i))
+    out = bucket.url("out")
+    command = [sys.executable, "-m", "pipelines", "tag", tmp_path / "music", "--output", out, "--workers", "1"]
+    process = subprocess.Popen([*map(str, command), "--quiet", "--write-every", "0"], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not [name for name in bucket.names() if name.startswith("out/results/")]:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(read_rows(out, RESULTS_DIR))
+    assert 0 < kept < 16
+    assert "another genrebeam is writing here" in genrebeam(*command[3:], code=2)
+    lease = json.loads(bucket.read("out/.genrebeam-lock"))
+    past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=1)
+    bucket.write("out/.genrebeam-lock", json.dumps(lease | {"until": past.isoformat()}).encode())  # time goes by
+    assert f"done before {kept}" in genrebeam(*command[3:])
+    assert sorted(read_rows(out, RESULTS_DIR)["track_id"].to_pylist()) == [f"{i:02d}.wav" for i in range(16)]
