@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -31,6 +31,9 @@ from pipelines.library.discover import discover
 from pipelines.storage.copies import local_folder
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
+
+if TYPE_CHECKING:
+    import apache_beam as beam
 
 _NOT_AUDIO = "NotAudio"
 FEATURES_SUFFIX = ".tfrecord"
@@ -299,13 +302,35 @@ def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
 def run_pipeline(
     items: Sequence[Any], options: TagOptions, bundle: Bundle, dataset: Dataset, run_id: str, progress: Path | None
 ) -> None:
-    """Build the graph over some tracks (or stored feature files) and wait for it."""
+    """Run the graph over some tracks (or stored feature files) and wait for it."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.stages.plan import write_plan
+
+    plan = f".genrebeam-plan-{run_id}.parquet"
+    try:
+        if not options.features_input:
+            write_plan(dataset.folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
+        with beam.Pipeline(options=PipelineOptions(options.engine.beam_flags())) as pipeline:
+            build(pipeline, plan, items, options, bundle, dataset, run_id, progress)
+    finally:
+        dataset.folder.delete(plan)
+
+
+def build(
+    pipeline: beam.Pipeline,
+    plan: str,
+    items: Sequence[Any],
+    options: TagOptions,
+    bundle: Bundle,
+    dataset: Dataset,
+    run_id: str,
+    progress: Path | None,
+) -> None:
+    """The graph of `tag` over a plan in the dataset's folder, or over feature files (`items`)."""
     from pipelines import graph
     from pipelines.stages.extract import ExtractConfig, ParseFeatures
-    from pipelines.stages.plan import write_plan
     from pipelines.stages.predict import LoadBundle, TagConfig
 
     watch = str(progress) if progress else None
@@ -313,25 +338,16 @@ def run_pipeline(
     load = LoadBundle(options.model, options.batch_size, threads)
     config = TagConfig(bundle.model_id, bundle.fingerprint, run_id, options.vote, options.top_k, watch)
     every_s = options.write_every_s
-    plan = f".genrebeam-plan-{run_id}.parquet"
-    try:
-        with beam.Pipeline(options=PipelineOptions(options.engine.beam_flags())) as pipeline:
-            if options.features_input:
-                parse = ParseFeatures(bundle.front_end, str(dataset), bundle.fingerprint, options.vote)
-                features = graph.read_features(pipeline, list(items), parse)
-            else:
-                rows = pa.Table.from_pylist([dataclasses.asdict(track) for track in items])
-                write_plan(dataset.folder, plan, rows)
-                tracks = graph.read_tracks(pipeline, str(dataset), plan)
-                features, rejections = graph.extract_features(
-                    tracks, ExtractConfig(bundle.front_end, options.limits, watch)
-                )
-                graph.write_rejects(rejections, dataset, run_id, every_s)
-                if options.features_output:
-                    features = graph.write_features(features, folder_at(options.features_output).uri, run_id, every_s)
-            graph.write_results(graph.tag_tracks(features, load, config), dataset, run_id, every_s)
-    finally:
-        dataset.folder.delete(plan)
+    if options.features_input:
+        parse = ParseFeatures(bundle.front_end, str(dataset), bundle.fingerprint, options.vote)
+        features = graph.read_features(pipeline, list(items), parse)
+    else:
+        tracks = graph.read_tracks(pipeline, str(dataset), plan)
+        features, rejections = graph.extract_features(tracks, ExtractConfig(bundle.front_end, options.limits, watch))
+        graph.write_rejects(rejections, dataset, run_id, every_s)
+        if options.features_output:
+            features = graph.write_features(features, folder_at(options.features_output).uri, run_id, every_s)
+    graph.write_results(graph.tag_tracks(features, load, config), dataset, run_id, every_s)
 
 
 def _describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:

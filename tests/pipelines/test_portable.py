@@ -1,0 +1,89 @@
+"""What a runner elsewhere is given: nothing of the machine that submits it, and nothing large."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import datetime as dt
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from features.errors import UsageError
+from model.bundle import DEFAULT, load_config
+from pipelines import graph
+from pipelines.dataset.dataset import Dataset
+from pipelines.engine.runner import Engine
+from pipelines.jobs import tag
+from pipelines.stages.changes import ApplyOptions, Task
+
+ROOT = Path(__file__).parents[2]
+OUT = "gs://bucket/out"
+CLUSTER = Engine("DataflowRunner", flags=("--project=p",))
+LARGEST = 100_000  # bytes of any part of the job
+
+
+def tag_job(**options: object) -> bytes:
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    chosen = tag.TagOptions(libraries=("gs://bucket/music",), output=OUT, engine=CLUSTER, **{"model": None, **options})
+    tag.build(pipeline, "plan.parquet", [], chosen, load_config(DEFAULT), Dataset.at(OUT), "run-1", None)
+    return job(pipeline)
+
+
+def apply_job() -> bytes:
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    task = Task(Dataset.at(OUT), "run-1", dt.datetime.now(dt.timezone.utc), ApplyOptions())
+    graph.apply_tags(pipeline, OUT, "plan.parquet", task)
+    return job(pipeline)
+
+
+def job(pipeline: beam.Pipeline) -> bytes:
+    """All that a job says, with its pickled functions unpacked."""
+    proto = pipeline.to_runner_api()
+    parts = [proto.SerializeToString()]
+    for name, transform in proto.components.transforms.items():
+        assert len(transform.spec.payload) < LARGEST, name
+        if transform.spec.urn == "beam:transform:pardo:v1":
+            pickled = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).do_fn.payload
+            parts.append(bz2.decompress(base64.b64decode(pickled)))
+    assert sum(map(len, parts)) < 5 * LARGEST
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        tag_job,
+        lambda: tag_job(model="gs://bucket/bundle", features_output="gs://bucket/features"),
+        apply_job,
+    ],
+)
+def test_a_job_names_no_place_of_this_machine(made) -> None:
+    serialised = made()
+    assert b"gs://bucket/out" in serialised
+    for place in (str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix):
+        # With the code of a lambda goes the name of its source, which nobody opens.
+        named = re.findall(re.escape(place.encode()) + rb"/[\w./-]*", serialised)
+        assert [name for name in named if not name.endswith(b".py")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"output": "/tmp/out"}, "--output /tmp/out"),
+        ({"model": "/tmp/bundle"}, "--model /tmp/bundle"),
+        ({"features_output": "features"}, "--features-output features"),
+        ({"libraries": ("/music",)}, "LIBRARY /music"),
+    ],
+)
+def test_what_a_cluster_cannot_reach_is_refused_before_anything_starts(options: dict[str, object], says: str) -> None:
+    good = {"libraries": ("gs://bucket/music",), "output": OUT, "model": None, "engine": CLUSTER}
+    tag.TagOptions(**good)
+    with pytest.raises(UsageError, match=says):
+        tag.TagOptions(**{**good, **options})
