@@ -49,6 +49,7 @@ setup(
         ],
         "gcp": ["apache-beam[gcp]"],  # google-cloud-storage among them
         "aws": ["apache-beam[aws]", "boto3>=1.36"],  # conditional puts; Beam would take older ones
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],  # CUDA's libraries as wheels; the driver is the machine's
         "hadoop": ["apache-beam[hadoop]"],
     },
     entry_points={"console_scripts": ["genrebeam=pipelines.cli:main"]},

@@ -14,6 +14,7 @@ from pipelines.commands.beam import BeamCommand
 from pipelines.dataset.export import FORMATS, export
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine, usable_cores
+from pipelines.engine.waiting import WORKER_TIMEOUT_S
 from pipelines.jobs import apply as tags
 from pipelines.jobs.tag import Report, TagOptions, tag
 
@@ -33,6 +34,13 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
 @click.option("--write-every", type=float, default=20.0, show_default=True, help="Seconds of work between two writes.")
+@click.option(
+    "--worker-timeout",
+    type=float,
+    default=WORKER_TIMEOUT_S,
+    show_default=True,
+    help="Seconds for a first worker of --runner to begin.",
+)
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
 @click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
@@ -54,6 +62,7 @@ def command(
     retry_rejects: bool,
     max_reject_share: float,
     write_every: float,
+    worker_timeout: float,
     track_timeout: float,
     runner: str | None,
     shared_filesystem: bool,
@@ -85,11 +94,17 @@ def command(
         retry_rejects=retry_rejects,
         max_reject_share=max_reject_share,
         write_every_s=write_every,
+        worker_timeout_s=worker_timeout,
         limits=ExtractLimits(stall_s=track_timeout),
         quiet=quiet,
     )
     with quiet_libraries(output, debug=debug) as bar_console:
         report = tag(options, bar_console)
+    if template := options.engine.writes_template:
+        click.echo(
+            f"a template of {report.found - report.done_before:,} tracks -> {template}; nothing has been tagged yet"
+        )
+        return EXIT_OK
     exported = [export(output, kind) for kind in formats]
     too_many = report.reject_share > max_reject_share
     if not quiet:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +25,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+_DRIVER_POLL_S = 1.0
+_DRIVING: set[str] = set()  # files that this process watches itself: a lone worker lives in its driver's process
 
 
 def begin(path: str | None, track_id: str) -> None:
@@ -44,6 +52,38 @@ def _say(path: str | None, what: dict[str, Any]) -> None:
             os.close(descriptor)
     except OSError:
         pass  # a full disk will be reported by whoever writes results
+
+
+@contextlib.contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """Make the file, and hold it while the driver lives: workers end with it."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _DRIVING.add(str(path))
+        yield
+
+
+@functools.cache
+def end_with_driver(path: str | None) -> None:
+    """Let this worker process end soon after its driver, however that ends; does nothing where nobody watches.
+
+    A worker whose driver was killed would work off its bundle to the end, which may take days, beside the next run.
+    """
+    if path is not None and path not in _DRIVING:
+        threading.Thread(target=_wait_for_end, args=(path,), daemon=True).start()
+
+
+def _wait_for_end(path: str) -> None:
+    while True:
+        time.sleep(_DRIVER_POLL_S)
+        try:
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            continue  # the driver holds it
+        os._exit(1)
 
 
 def in_hand(path: Path) -> set[str]:

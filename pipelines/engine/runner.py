@@ -51,6 +51,11 @@ class Engine:
             return embedded or self.runner.rpartition(".")[2].lower() in _RUNNERS_HERE
         return environment.upper() == "LOOPBACK"
 
+    @property
+    def writes_template(self) -> str | None:
+        """Where the runner writes a template of the job instead of running it."""
+        return self._flag("template_location")
+
     def check_places(self, places: Iterable[tuple[str, str]]) -> None:
         """Refuse what workers on other machines cannot reach.
 

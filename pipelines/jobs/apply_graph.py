@@ -14,9 +14,10 @@ from pipelines import graph
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Place
 from pipelines.engine.runner import Engine
+from pipelines.engine.waiting import wait_for
 from pipelines.jobs.apply import ApplyReport, apply_results, new_task, results_to_write
 from pipelines.stages.changes import ApplyOptions
-from pipelines.stages.plan import write_plan
+from pipelines.stages.plan import has_begun, remove_plan, write_plan
 from pipelines.stages.write_tags import NAMESPACE
 from pipelines.tags.policy import Outcome
 
@@ -41,16 +42,18 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
         engine.check_places([("DIR", str(dataset)), *(("the file", uri) for uri in rows["uri"].to_pylist())])
         write_plan(dataset.folder, plan, rows)
         try:
-            with beam.Pipeline(options=PipelineOptions(engine.beam_flags())) as pipeline:
-                rejections = (
-                    graph.apply_tags(pipeline, str(dataset), plan, task)
-                    | "Failures" >> beam.Filter(lambda one: one.outcome is Outcome.FAILED)
-                    | "As rejections" >> beam.Map(lambda one: one.rejection)
-                )
-                graph.write_rejects(rejections, dataset, run_id)
+            pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
+            rejections = (
+                graph.apply_tags(pipeline, str(dataset), plan, task)
+                | "Failures" >> beam.Filter(lambda one: one.outcome is Outcome.FAILED)
+                | "As rejections" >> beam.Map(lambda one: one.rejection)
+            )
+            graph.write_rejects(rejections, dataset, run_id)
+            result = pipeline.run()
+            wait_for(result, lambda: has_begun(dataset.folder, plan))
         finally:
-            dataset.folder.delete(plan)
-        _count(report, pipeline.result)
+            remove_plan(dataset.folder, plan)
+        _count(report, result)
         summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
     return report
 

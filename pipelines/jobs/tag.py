@@ -25,8 +25,9 @@ from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import Ledger
 from pipelines.engine.attempts import last_line, work_off
-from pipelines.engine.progress import Watcher, in_hand
+from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
+from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
 from pipelines.library.discover import discover
 from pipelines.storage.copies import local_folder
 from pipelines.storage.folders import folder_at, is_local
@@ -58,6 +59,7 @@ class TagOptions:
     features_input: str | None = None
     retry_rejects: bool = False
     write_every_s: float = 20.0
+    worker_timeout_s: float = WORKER_TIMEOUT_S
     max_reject_share: float = 0.2
     limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
@@ -73,6 +75,7 @@ class TagOptions:
             ("--top-k", self.top_k, 1, 1000),
             ("--batch-size", self.batch_size, 1, 65_536),
             ("--write-every", self.write_every_s, 0, 3600),
+            ("--worker-timeout", self.worker_timeout_s, 1, 86_400),
             ("--max-reject-share", self.max_reject_share, 0, 1),
         ):
             if not low <= value <= high:
@@ -179,7 +182,7 @@ class _Run:
         report = self.report
         try:
             yield
-            report.status = "finished"
+            report.status = "template" if self._options.engine.writes_template else "finished"
         except BaseException as error:
             report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             raise
@@ -202,6 +205,8 @@ class _Run:
         self._save()
         total = report.found - report.done_before - report.not_audio - report.rejected
         with contextlib.ExitStack() as stack:
+            if self._progress:
+                stack.enter_context(watched(self._progress))
             if self._progress and console.is_terminal and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(self._progress, total=total, console=console))
             work_off(
@@ -306,16 +311,22 @@ def run_pipeline(
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipelines.stages.plan import write_plan
+    from pipelines.stages.plan import has_begun, remove_plan, write_plan
 
+    engine, folder = options.engine, dataset.folder
     plan = f".genrebeam-plan-{run_id}.parquet"
+    if not options.features_input:
+        write_plan(folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
     try:
-        if not options.features_input:
-            write_plan(dataset.folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
-        with beam.Pipeline(options=PipelineOptions(options.engine.beam_flags())) as pipeline:
-            build(pipeline, plan, items, options, bundle, dataset, run_id, progress)
+        pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
+        build(pipeline, plan, items, options, bundle, dataset, run_id, progress)
+        result = pipeline.run()
+        if not engine.writes_template:
+            reads_plan = not options.features_input
+            wait_for(result, lambda: not reads_plan or has_begun(folder, plan), options.worker_timeout_s)
     finally:
-        dataset.folder.delete(plan)
+        if not engine.writes_template:  # whoever runs the template reads the plan
+            remove_plan(folder, plan)
 
 
 def build(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines.storage.folders import Folder, folder_at
 
+_BEGUN = ".begun"
 _PARTS, _LARGEST_PART = 2_000, 1_000  # parts of a large plan, and rows in one
 
 
@@ -22,14 +23,32 @@ def write_plan(folder: Folder, name: str, rows: pa.Table) -> None:
         pq.write_table(rows, path, row_group_size=part, compression="zstd")
 
 
+def has_begun(folder: Folder, name: str) -> bool:
+    """Whether a worker has opened the plan."""
+    try:
+        folder.open(name + _BEGUN).close()
+    except OSError:
+        return False
+    return True
+
+
+def remove_plan(folder: Folder, name: str) -> None:
+    """Remove a plan that is worked off; raises OSError."""
+    folder.delete(name)
+    folder.delete(name + _BEGUN)
+
+
 class NameParts(beam.DoFn):
-    """The name of a plan to the numbers of its parts."""
+    """The name of a plan to the numbers of its parts; says beside it that a worker is there."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
-        with folder_at(self._folder).open(name) as file:
+        folder = folder_at(self._folder)
+        with folder.new(name + _BEGUN) as path:
+            path.touch()
+        with folder.open(name) as file:
             for part in range(pq.ParquetFile(file).num_row_groups):
                 yield name, part
 

@@ -1,0 +1,82 @@
+"""What lies in deploy/ says what the code and constraints.txt say."""
+
+import importlib.util
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+TAG = cli.cli.get_command(None, "tag")
+
+
+def own_options():
+    return {o for p in TAG.params if p.param_type_name == "option" for o in p.opts}
+
+
+def test_the_image_has_the_tested_beam():
+    pinned = re.search(r"^apache-beam==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert re.search(r"^ARG BEAM=(\S+)", dockerfile, re.M)[1] == pinned
+    assert "--constraint constraints.txt" in dockerfile
+    assert re.search(r"^USER (?!root)", dockerfile, re.M)
+
+
+def test_what_the_image_copies_is_there_and_not_ignored():
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (?!--from)(.*)$", (DEPLOY / "Dockerfile").read_text(), re.M):
+        for name in line.split()[:-1]:
+            assert (ROOT / name).exists(), name
+            assert name in allowed, name
+
+
+def test_template_parameters_are_options():
+    parameters = json.loads((DEPLOY / "dataflow" / "metadata.json").read_text())["parameters"]
+    assert [p["name"] for p in parameters if not p["isOptional"]] == ["library", "output"]
+    assert {f"--{p['name']}" for p in parameters} - {"--library"} <= own_options()
+
+
+def template_main():
+    spec = importlib.util.spec_from_file_location("template_main", DEPLOY / "dataflow" / "main.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (["--library=gs://b/m", "--output=gs://b/o"], ["tag", "gs://b/m", "--output=gs://b/o"]),
+        (["--output", "o", "--library", "a b", "--runner=X"], ["tag", "a", "b", "--output", "o", "--runner=X"]),
+    ],
+)
+def test_a_template_names_its_library_by_an_option(given, made):
+    assert template_main().arguments(given) == made
+
+
+def test_the_launch_script_is_a_script_and_its_options_exist(tmp_path):
+    """With a command in place of genrebeam that shows what it was asked for."""
+    fake = tmp_path / "genrebeam"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PROJECT": "p", "REGION": "r", "BUCKET": "gs://b", "IMAGE": "i"}
+    script = [str(DEPLOY / "dataflow" / "launch.sh"), "gs://b/m", "gs://b/o", "--top-k", "5"]
+    for gpu in ("0", "1"):
+        done = subprocess.run(script, env={**environment, "GPU": gpu}, capture_output=True, text=True, check=True)
+        arguments = done.stdout.splitlines()
+        assert arguments[:4] == ["tag", "gs://b/m", "--output", "gs://b/o"] and arguments[-2:] == ["--top-k", "5"]
+        from pipelines.engine.runner import split_beam_flags
+
+        ours, _ = split_beam_flags(arguments[1:], frozenset(own_options()))
+        assert {a for a in ours if a.startswith("--")} <= own_options()
+        assert ("n1-standard-8" in arguments) == (gpu == "1")
+
+
+def test_flink_restarts_batch_jobs_in_both_configurations():
+    for name in ("config.yaml", "kubernetes.yaml"):
+        assert "restart-strategy.type: fixed-delay" in (DEPLOY / "flink" / name).read_text()

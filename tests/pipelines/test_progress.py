@@ -1,0 +1,56 @@
+"""Workers say what they have in hand, and end with their driver."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.engine import progress
+
+ROOT = Path(__file__).parents[2]
+WORKER = "import sys, time; from pipelines.engine import progress as p; p.end_with_driver(sys.argv[1]); time.sleep(60)"
+
+
+def worker(path):
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(path)], cwd=ROOT)
+
+
+def test_what_was_begun_and_did_not_end_is_in_hand(tmp_path):
+    path = tmp_path / "progress"
+    with progress.watched(path):
+        for track_id in ("a", "b", 'c "quoted"\n'):
+            progress.begin(str(path), track_id)
+        progress.end(str(path), "b", duration_s=1.0)
+        with path.open("ab") as file:
+            file.write(b'{"begin": "cut o')  # a worker that died while it wrote
+        assert progress.in_hand(path) == {"a", 'c "quoted"\n'}
+    progress.begin(None, "a")  # nobody watches
+
+
+def test_a_worker_ends_with_its_driver_and_not_before(tmp_path):
+    path = tmp_path / "progress"
+    with progress.watched(path):
+        process = worker(path)
+        try:
+            process.wait(3)
+            raise AssertionError("it ended while its driver lived")
+        except subprocess.TimeoutExpired:
+            pass
+    assert process.wait(30) == 1
+
+
+def test_a_worker_ends_when_the_file_of_its_driver_is_gone(tmp_path):
+    path = tmp_path / "progress"
+    with progress.watched(path):
+        process = worker(path)
+        path.unlink()
+        assert process.wait(30) == 1
+
+
+def test_a_worker_in_the_process_of_its_driver_does_not_end_it(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from pipelines.engine import progress as p\n"
+        "with p.watched(Path(sys.argv[1])): p.end_with_driver(sys.argv[1])\n"
+        "time.sleep(3); print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "alive"
