@@ -40,7 +40,7 @@ def disturb(library: Path, output: Path, chance: random.Random) -> tuple[str, bo
     """One run that is killed somewhere; who was killed, and whether the run came to its end all the same."""
     driver = psutil.Popen(command(library, output), cwd=ROOT)
     whom = chance.choice(["driver", "worker"])
-    deadline = time.monotonic() + chance.uniform(1.0, 25.0)
+    deadline = time.monotonic() + chance.uniform(1.0, 9.0)
     while time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.05)
     if driver.poll() is not None:
