@@ -235,4 +235,4 @@ def _write_shards(chunks: Chunks, folder: Path) -> ShardSet:
             track = TrackFeatures(Track(name, name, 0, 0.0), audio, levels, chunks.front_end.fingerprint())
             writer.write(encode(track, Labels((label,), "train", name)))
     split = Split(("train.tfrecord",), sum(counts.values()), 0.0, {k: v for k, v in counts.items() if v})
-    return ShardSet(folder, chunks.front_end, chunks.labels, {"train": split}, "compared")
+    return ShardSet(str(folder), chunks.front_end, chunks.labels, {"train": split}, "compared")

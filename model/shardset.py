@@ -45,9 +45,9 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSet:
-    """A folder of shards. `fingerprint` differs when any record differs; `notes` is what the report says."""
+    """A folder of shards, `path`, or its URL. `fingerprint` differs when any record differs; `notes` is for reports."""
 
-    path: Path
+    path: str
     front_end: FrontEnd
     labels: tuple[str, ...]
     splits: dict[str, Split]
@@ -60,7 +60,7 @@ class ShardSet:
         Raises:
             UsageError: a split there is not.
         """
-        return [str(self.path / name) for split in splits for name in self._split(split).files]
+        return [os.path.join(self.path, name) for split in splits for name in self._split(split).files]
 
     def tracks(self, splits: Sequence[str]) -> int:
         return sum(self._split(split).tracks for split in splits)
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str]) -> ShardSet:
                 f"{file}: schema version {values['schema_version']}, this genrebeam reads {SCHEMA_VERSION}"
             )
         return ShardSet(
-            path=folder,
+            path=str(folder),
             front_end=FrontEnd.from_dict(values["front_end"]),
             labels=tuple(values["labels"]),
             splits={
@@ -101,13 +101,18 @@ def load(path: str | os.PathLike[str]) -> ShardSet:
         raise UsageError(f"{file}: damaged: {error}") from error
 
 
-def save(shards: ShardSet) -> None:
-    """Write dataset.json, last of all: a folder without it is an unfinished one."""
+def to_json(shards: ShardSet) -> str:
+    """The contents of dataset.json, which is written last of all: a folder without it is an unfinished one."""
     values = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(shards)
     del values["path"]
-    partial = shards.path / f".partial-{DATASET}"
-    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(shards.path / DATASET)
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def save(shards: ShardSet) -> None:
+    """Write dataset.json into a local folder."""
+    partial = Path(shards.path, f".partial-{DATASET}")
+    partial.write_text(to_json(shards), encoding="utf-8")
+    partial.replace(Path(shards.path, DATASET))
 
 
 def read(

@@ -50,6 +50,6 @@ def write(
         singles = {genre: count + sum(g == (genre,) for g, _ in claims[3 * count :]) for genre in GENRES}
         several = sum(len(genres) > 1 for genres, _ in claims)
         splits[split] = Split((file,), len(claims), 0.1, singles, several, sum(not genres for genres, _ in claims))
-    shards = ShardSet(folder, FRONT_END, GENRES, splits, f"tiny-{train}-{valid}-{len(extra)}")
+    shards = ShardSet(str(folder), FRONT_END, GENRES, splits, f"tiny-{train}-{valid}-{len(extra)}")
     shardset.save(shards)
     return shards

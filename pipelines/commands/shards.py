@@ -23,12 +23,11 @@ from pipelines.library.labels import assign_splits, from_fma, from_folders, from
 from pipelines.stages.extract import ExtractConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command("shards")
 @click.argument("library", nargs=-1, required=True)
-@click.option("--output", type=FOLDER, required=True, help="Folder for the shards.")
+@click.option("--output", metavar="DIR", required=True, help="Folder or URL for the shards.")
 @click.option("--labels", "labels_file", type=FILE, help="CSV or Parquet: path (or track_id), genre, split, artist.")
 @click.option("--fma", "fma_file", type=FILE, help="FMA's tracks.csv; LIBRARY is its audio folder.")
 @click.option(
@@ -44,7 +43,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
     library: tuple[str, ...],
-    output: Path,
+    output: str,
     labels_file: Path | None,
     fma_file: Path | None,
     stored: bool,
@@ -141,7 +140,7 @@ def _show(shards: ShardSet) -> None:
     console.print(table)
     notes = shards.notes
     for error, count in notes["rejects"].items():
-        console.print(f"rejected: {count} {error}; see {shards.path / 'rejects.parquet'}")
+        console.print(f"rejected: {count} {error}; see {shards.path}/rejects.parquet")
     if notes["groups_in_several_splits"]:
         console.print(f"artists on several sides of the split: {len(notes['groups_in_several_splits'])} (dataset.json)")
     if notes["duplicates"]:

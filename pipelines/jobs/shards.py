@@ -37,6 +37,7 @@ from pipelines.dataset.schema import REJECTS, reject_row
 from pipelines.engine.runner import Engine
 from pipelines.library.labels import Claims, from_table, straddling
 from pipelines.stages.extract import ExtractConfig, ExtractFeatures
+from pipelines.storage.folders import Folder, folder_at
 
 _PARTS = ".parts"  # one JSON file per finished shard, until dataset.json sums them up
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)  # shards do not depend on when they were written
@@ -175,7 +176,7 @@ class WriteShard(beam.DoFn):
     """Writes one shard, then what it holds beside it: a shard without that part is unfinished."""
 
     def __init__(self, source: Source, folder: str, front_end: FrontEnd) -> None:
-        self._source, self._folder, self._front_end = source, Path(folder), front_end
+        self._source, self._folder, self._front_end = source, folder, front_end
 
     def setup(self) -> None:
         self._source.open()
@@ -188,8 +189,8 @@ class WriteShard(beam.DoFn):
 
         tracks, rejections = [], []
         digest = hashlib.sha256()
-        partial = self._folder / f".partial-{shard.name}"
-        with TFRecordWriter(os.fspath(partial)) as writer:
+        folder = folder_at(self._folder)
+        with folder.new(shard.name) as path, TFRecordWriter(os.fspath(path)) as writer:
             for track, labels in shard.tracks:
                 outcome = self._source.read(track)
                 if isinstance(outcome, Rejection):
@@ -206,7 +207,6 @@ class WriteShard(beam.DoFn):
                         "signature": signature(outcome.log_mel).ravel().tolist(),
                     }
                 )
-        partial.replace(self._folder / shard.name)
         part = {
             "plan": shard.fingerprint(self._front_end),
             "name": shard.name,
@@ -215,9 +215,8 @@ class WriteShard(beam.DoFn):
             "tracks": tracks,
             "rejects": [dataclasses.asdict(rejection) for rejection in rejections],
         }
-        temporary = self._folder / _PARTS / f".partial-{shard.name}.json"
-        temporary.write_text(json.dumps(part))
-        temporary.replace(self._folder / _PARTS / f"{shard.name}.json")
+        with (folder / _PARTS).new(f"{shard.name}.json") as path:
+            path.write_text(json.dumps(part))
         yield shard.name
 
 
@@ -235,7 +234,7 @@ def signature(log_mel: NDArray[np.uint8]) -> NDArray[np.float32]:
 def write_shards(
     plans: list[ShardPlan],
     source: Source,
-    folder: Path,
+    place: str | os.PathLike[str],
     *,
     front_end: FrontEnd,
     labels: tuple[str, ...],
@@ -243,45 +242,49 @@ def write_shards(
 ) -> ShardSet:
     """Write all shards, then dataset.json and rejects.parquet.
 
+    Args:
+        place: path or URL of the folder.
+
     Raises:
         UsageError: nothing to write, or the folder cannot be written.
     """
     if not plans:
         raise UsageError("no track of the library has a label; compare the names in --labels with the library's")
-    parts = folder / _PARTS
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        (folder / shardset.DATASET).unlink(missing_ok=True)  # from here on the folder is unfinished
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot write shards here: {error.strerror}") from error
-    todo = [p for p in plans if not _is_done(parts / f"{p.name}.json", folder / p.name, p.fingerprint(front_end))]
-    wanted = {p.name for p in plans}
-    for stale in [*folder.glob("*.tfrecord"), *folder.glob(".partial-*")]:
-        if stale.name not in wanted:
-            stale.unlink()
-    if todo:
-        from apache_beam.options.pipeline_options import PipelineOptions
+    folder = folder_at(place)
+    with folder.lock():
+        folder.delete(shardset.DATASET)  # from here on the folder is unfinished
+        there, wanted = set(folder.names()), {p.name for p in plans}
+        finished = {name.removesuffix(".json") for name in (folder / _PARTS).names()} & there
+        todo = [p for p in plans if p.name not in finished or _part(folder, p)["plan"] != p.fingerprint(front_end)]
+        for stale in there - wanted:
+            if stale.endswith(".tfrecord"):
+                folder.delete(stale)
+        if todo:
+            from apache_beam.options.pipeline_options import PipelineOptions
 
-        with beam.Pipeline(options=PipelineOptions(engine.beam_flags())) as pipeline:
-            _ = (
-                pipeline
-                | "Name the shards" >> beam.Create(todo, reshuffle=False)
-                | "Spread shards over workers" >> beam.Reshuffle()
-                | "Write each shard" >> beam.ParDo(WriteShard(source, os.fspath(folder), front_end))
-            )
-    shards = _sum_up(
-        [json.loads((parts / f"{p.name}.json").read_text()) for p in plans], plans, folder, front_end, labels
-    )
-    shardset.save(shards)
+            with beam.Pipeline(options=PipelineOptions(engine.beam_flags())) as pipeline:
+                _ = (
+                    pipeline
+                    | "Name the shards" >> beam.Create(todo, reshuffle=False)
+                    | "Spread shards over workers" >> beam.Reshuffle()
+                    | "Write each shard" >> beam.ParDo(WriteShard(source, folder.uri, front_end))
+                    | "Count shards" >> beam.combiners.Count.Globally()  # see graph.py: so that a death is noticed
+                )
+        shards = _sum_up([_part(folder, p) for p in plans], plans, folder, front_end, labels)
+        with folder.new(shardset.DATASET) as path:
+            path.write_text(shardset.to_json(shards), encoding="utf-8")
     return shards
 
 
-def _is_done(part: Path, shard: Path, fingerprint: str) -> bool:
-    return part.is_file() and shard.is_file() and json.loads(part.read_text())["plan"] == fingerprint
+def _part(folder: Folder, plan: ShardPlan) -> dict[str, Any]:
+    """What a finished shard holds."""
+    with (folder / _PARTS).open(f"{plan.name}.json") as file:
+        part: dict[str, Any] = json.load(file)
+    return part
 
 
 def _sum_up(
-    parts: list[dict[str, Any]], plans: list[ShardPlan], folder: Path, front_end: FrontEnd, labels: tuple[str, ...]
+    parts: list[dict[str, Any]], plans: list[ShardPlan], folder: Folder, front_end: FrontEnd, labels: tuple[str, ...]
 ) -> ShardSet:
     splits = {}
     for name in sorted({part["split"] for part in parts}):
@@ -298,7 +301,8 @@ def _sum_up(
         )
     rejects = [Rejection(Track(**r.pop("track")), **r) for part in parts for r in part["rejects"]]
     rows = [reject_row(rejection, "shards", _EPOCH) for rejection in rejects]
-    pq.write_table(pa.Table.from_pylist(rows, REJECTS), folder / "rejects.parquet")
+    with folder.new("rejects.parquet") as path:
+        pq.write_table(pa.Table.from_pylist(rows, REJECTS), path)
     by_id = {track.track_id: label for p in plans for track, label in p.tracks}
     found = labels or tuple(sorted({g for split in splits.values() for g in split.genres}))
     digest = hashlib.sha256("".join(sorted(part["digest"] for part in parts)).encode()).hexdigest()[:16]
@@ -307,7 +311,7 @@ def _sum_up(
         "groups_in_several_splits": straddling(by_id),
         "duplicates": duplicates({t["track_id"]: t["signature"] for part in parts for t in part["tracks"]}, front_end),
     }
-    return ShardSet(folder, front_end, found, splits, digest, notes)
+    return ShardSet(folder.uri, front_end, found, splits, digest, notes)
 
 
 def duplicates(signatures: Mapping[str, list[float]], front_end: FrontEnd) -> list[list[str]]:

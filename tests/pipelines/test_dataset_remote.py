@@ -233,3 +233,17 @@ def test_a_killed_run_goes_on_in_a_bucket(bucket: Any, tmp_path: Path, monkeypat
     bucket.write("out/.genrebeam-lock", json.dumps(lease | {"until": past.isoformat()}).encode())  # time goes by
     assert f"done before {kept}" in genrebeam(*command[3:])
     assert sorted(read_rows(out, RESULTS_DIR)["track_id"].to_pylist()) == [f"{i:02d}.wav" for i in range(16)]
+
+
+@pytest.mark.slow
+def test_shards_are_the_same_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
+    for genre in ("jazz", "rock"):
+        for seed in range(2):
+            synth.write(tmp_path / "music" / genre / f"{seed}.wav", synth.music(6.0, seed=seed))
+    command = ("shards", tmp_path / "music", "--workers", "1", "--tracks-per-shard", "2", "--quiet", "--output")
+    genrebeam(*command, tmp_path / "here")
+    genrebeam(*command, bucket.url("shards"))
+    there = {name.removeprefix("shards/"): bucket.read(name) for name in bucket.names() if "/logs/" not in name}
+    here = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix in (".tfrecord", ".json")}
+    assert {name: there.get(name) for name in here} == here
+    genrebeam(*command, bucket.url("shards"))  # nothing is left to do

@@ -92,7 +92,7 @@ def test_summary_counts_what_was_written(written):
 
 
 def digests(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tfrecord")}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in Path(folder).glob("*.tfrecord")}
 
 
 @pytest.mark.slow
