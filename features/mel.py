@@ -17,6 +17,7 @@ from features.config import FrontEnd
 
 # Frames per FFT call: 128 x 2048 float32 is one megabyte, which stays in the second-level cache.
 _BLOCK_FRAMES = 128
+_GROUP_BANDS = 16  # filtered together: wider groups have more zeros, narrower ones more calls
 
 
 def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -54,11 +55,35 @@ def mel_filters(front_end: FrontEnd) -> NDArray[np.float32]:
     return np.ascontiguousarray(triangles * 2 / (upper - lower), np.float32)
 
 
+@functools.lru_cache(maxsize=4)
+def _banded(front_end: FrontEnd) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
+    """The filters in groups of neighbouring bands, each with the bins that any of them reaches: 97 % of them are zeros.
+
+    Returns:
+        For each group its part of an array of squared real and imaginary parts, side by side as in a complex array, its
+        bands, and float32 [parts, bands] in which the filter of a bin stands twice: one product squares and adds.
+    """
+    filters = mel_filters(front_end)
+    groups = []
+    for first in range(0, front_end.mel_bands, _GROUP_BANDS):
+        bands = slice(first, min(first + _GROUP_BANDS, front_end.mel_bands))
+        used = np.flatnonzero(filters[:, bands].any(axis=1))
+        start, stop = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        twice = np.ascontiguousarray(filters[start:stop, bands].repeat(2, axis=0))
+        groups.append((slice(2 * start, 2 * stop), bands, twice))
+    return tuple(groups)
+
+
 def levels_of_power(mel_power: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.uint8]:
     """Mel power to levels as features/config.py defines them; what is not a number becomes level 0."""
-    decibels = 10 * np.log10(np.maximum(mel_power, np.float32(1e-10)))
-    levels = np.rint((decibels - front_end.level_floor_db) / front_end.level_step_db)
-    return np.fmin(np.fmax(levels, 0), 255).astype(np.uint8)  # fmax(nan, 0) is 0
+    # The natural logarithm, because NumPy has vector instructions for it and none for the common one.
+    per_step = 10 / np.log(10) / front_end.level_step_db
+    levels = np.log(np.maximum(mel_power, np.float32(1e-10)))
+    levels *= np.float32(per_step)
+    levels -= np.float32(front_end.level_floor_db / front_end.level_step_db)
+    np.fmax(levels, 0, out=levels)  # fmax(nan, 0) is 0
+    np.fmin(levels, 255, out=levels)
+    return np.rint(levels, out=levels).astype(np.uint8)
 
 
 class FrameStream:
@@ -92,23 +117,36 @@ class LogMelStream:
     def __init__(self, front_end: FrontEnd) -> None:
         self._front_end = front_end
         self._window = np.hanning(front_end.n_fft + 1)[:-1].astype(np.float32)  # periodic, as the STFT wants it
-        self._filters = mel_filters(front_end)
         self._frames = FrameStream(front_end)
+        self._waiting: list[NDArray[np.float32]] = []  # samples for less than a block of frames
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Take float32 [n] samples; return uint8 [frames, mel_bands] of the frames they complete."""
-        return self._levels(self._frames.push(samples))
+        """Take float32 [n] samples; return uint8 [frames, mel_bands] of the blocks of frames that they complete."""
+        self._waiting.append(samples)
+        if sum(map(len, self._waiting)) < _BLOCK_FRAMES * self._front_end.hop_length:
+            return np.empty((0, self._front_end.mel_bands), np.uint8)
+        return self._levels(self._frames.push(self._gathered()))
 
     def finish(self) -> NDArray[np.uint8]:
-        """The frames that reach past the last sample: uint8 [frames, mel_bands]."""
-        return self._levels(self._frames.finish())
+        """All frames that are left, those that reach past the last sample among them: uint8 [frames, mel_bands]."""
+        rest = self._levels(self._frames.push(self._gathered()))
+        return np.concatenate([rest, self._levels(self._frames.finish())])
+
+    def _gathered(self) -> NDArray[np.float32]:
+        gathered = np.concatenate(self._waiting) if self._waiting else np.empty(0, np.float32)
+        self._waiting = []
+        return gathered
 
     def _levels(self, frames: NDArray[np.float32]) -> NDArray[np.uint8]:
         levels = np.empty((len(frames), self._front_end.mel_bands), np.uint8)
         for start in range(0, len(frames), _BLOCK_FRAMES):
-            spectrum = fft.rfft(frames[start : start + _BLOCK_FRAMES] * self._window, axis=1)
-            power = spectrum.real**2 + spectrum.imag**2
-            levels[start : start + _BLOCK_FRAMES] = levels_of_power(power @ self._filters, self._front_end)
+            block = frames[start : start + _BLOCK_FRAMES] * self._window
+            parts = fft.rfft(block, axis=1, overwrite_x=True).view(np.float32)  # real and imaginary, side by side
+            np.square(parts, out=parts)
+            power = np.empty((len(block), self._front_end.mel_bands), np.float32)
+            for reached, bands, filters in _banded(self._front_end):
+                power[:, bands] = parts[:, reached] @ filters
+            levels[start : start + _BLOCK_FRAMES] = levels_of_power(power, self._front_end)
         return levels
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import lzma
 import wave
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
