@@ -90,7 +90,7 @@ def write_rejects(
 
 def _write(rows: beam.PCollection[dict[str, Any]], what: str, write: WriteRows) -> None:
     # The sum is there for what it makes the local engine do: it notices that a worker died by the output that it waits
-    # for, and of a stage that has none it waits for the answer for ever.
+    # for. (engine/launcher.py notices too; this is for whoever runs the graph otherwise.)
     _ = rows | f"Write {what}" >> beam.ParDo(write) | f"Count {what}" >> beam.CombineGlobally(sum)
 
 

@@ -26,8 +26,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-_DRIVER_POLL_S = 1.0
-_DRIVING: set[str] = set()  # files that this process watches itself: a lone worker lives in its driver's process
+_POLL_S = 1.0
+_OURS: set[str] = set()  # files that this process watches itself: a lone worker lives in the engine's process
 
 
 def begin(path: str | None, track_id: str) -> None:
@@ -56,33 +56,33 @@ def _say(path: str | None, what: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def watched(path: Path) -> Iterator[None]:
-    """Make the file, and hold it while the driver lives: workers end with it."""
+    """Make the file, and hold it while the engine runs: workers end with it."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        _DRIVING.add(str(path))
+        _OURS.add(str(path))
         yield
 
 
 @functools.cache
-def end_with_driver(path: str | None) -> None:
-    """Let this worker process end soon after its driver, however that ends; does nothing where nobody watches.
+def end_with_engine(path: str | None) -> None:
+    """Let this worker process end soon after its engine, however that ends; does nothing where nobody watches.
 
-    A worker whose driver was killed would work off its bundle to the end, which may take days, beside the next run.
+    A worker whose engine was killed would work off its bundle to the end, which may take days, beside the next run.
     """
-    if path is not None and path not in _DRIVING:
+    if path is not None and path not in _OURS:
         threading.Thread(target=_wait_for_end, args=(path,), daemon=True).start()
 
 
 def _wait_for_end(path: str) -> None:
     while True:
-        time.sleep(_DRIVER_POLL_S)
+        time.sleep(_POLL_S)
         try:
             with open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             pass
         except OSError:
-            continue  # the driver holds it
+            continue  # the engine holds it
         os._exit(1)
 
 
@@ -108,11 +108,12 @@ class _AudioSpeed(ProgressColumn):
 
 
 class Watcher:
-    """A progress bar on a terminal over a file that workers append to."""
+    """A progress bar on a terminal over the file that the workers of a run append to."""
 
-    def __init__(self, path: Path, *, total: int, console: Console) -> None:
-        self._path, self._offset = path, 0
-        self._stop = threading.Event()
+    def __init__(self, *, total: int, console: Console) -> None:
+        self._path: Path | None = None
+        self._offset = 0
+        self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._bar = Progress(
             TextColumn("[bold]Tagging"),
@@ -127,10 +128,11 @@ class Watcher:
         )
         self._task = self._bar.add_task("tag", total=total, audio_s=0.0, rejected=0)
 
-    def rewind(self, *, completed: int, audio_s: float, rejected: int) -> None:
-        """Go to what is written, and to the start of the file, which is empty now: a failed run does not count."""
-        self._offset = 0
-        self._bar.update(self._task, completed=completed, audio_s=audio_s, rejected=rejected)
+    def follow(self, path: Path, *, completed: int, audio_s: float, rejected: int) -> None:
+        """Go to what is written, and to the file of another run: what a failed one has reported does not count."""
+        with self._lock:
+            self._path, self._offset = path, 0
+            self._bar.update(self._task, completed=completed, audio_s=audio_s, rejected=rejected)
 
     def __enter__(self) -> Watcher:
         self._bar.start()
@@ -150,20 +152,23 @@ class Watcher:
         self._update()
 
     def _update(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                text = file.read()
-        except OSError:
-            return
-        self._offset += text.rfind(b"\n") + 1
-        for seen in _lines(text):
-            if "end" not in seen:
-                continue
-            fields = self._bar.tasks[0].fields
-            self._bar.update(
-                self._task,
-                advance=1,
-                audio_s=fields["audio_s"] + seen["duration_s"],
-                rejected=fields["rejected"] + seen["rejected"],
-            )
+        with self._lock:
+            try:
+                if self._path is None:
+                    return
+                with self._path.open("rb") as file:
+                    file.seek(self._offset)
+                    text = file.read()
+            except OSError:
+                return
+            self._offset += text.rfind(b"\n") + 1
+            for seen in _lines(text):
+                if "end" not in seen:
+                    continue
+                fields = self._bar.tasks[0].fields
+                self._bar.update(
+                    self._task,
+                    advance=1,
+                    audio_s=fields["audio_s"] + seen["duration_s"],
+                    rejected=fields["rejected"] + seen["rejected"],
+                )

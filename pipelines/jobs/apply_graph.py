@@ -13,11 +13,11 @@ from features.errors import UsageError
 from pipelines import graph
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Place
+from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.engine.runner import Engine
 from pipelines.engine.waiting import wait_for
 from pipelines.jobs.apply import ApplyReport, apply_results, new_task, results_to_write
 from pipelines.stages.changes import ApplyOptions
-from pipelines.stages.plan import has_begun, remove_plan, write_plan
 from pipelines.stages.write_tags import NAMESPACE
 from pipelines.tags.policy import Outcome
 

@@ -24,7 +24,9 @@ from model.bundle import DEFAULT, Bundle, load_config
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import Ledger
+from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.engine.attempts import last_line, work_off
+from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
@@ -172,8 +174,8 @@ class _Run:
         self.report = Report(run_id, started.isoformat(timespec="seconds"))
         self.report.config = _describe(options, bundle)
         self.report.versions = _versions()
-        # Workers on this machine say there what they have in hand.
-        self._progress = scratch / "progress" if options.engine.is_local else None
+        self._scratch = scratch
+        self._progress: Path | None = None  # where workers on this machine say what they have in hand
         self._watcher: Watcher | None = None
 
     @contextlib.contextmanager
@@ -203,12 +205,11 @@ class _Run:
             where = options.features_input or ", ".join(options.libraries)
             raise UsageError(f"{where}: nothing in it; is this the right folder?")
         self._save()
+        self._found_rejects = report.rejected
         total = report.found - report.done_before - report.not_audio - report.rejected
         with contextlib.ExitStack() as stack:
-            if self._progress:
-                stack.enter_context(watched(self._progress))
-            if self._progress and console.is_terminal and not options.quiet:
-                self._watcher = stack.enter_context(Watcher(self._progress, total=total, console=console))
+            if options.engine.is_local and console.is_terminal and not options.quiet:
+                self._watcher = stack.enter_context(Watcher(total=total, console=console))
             work_off(
                 items,
                 self._launch,
@@ -245,18 +246,30 @@ class _Run:
         return done or (ledger.is_rejected(track) and not self._options.retry_rejects)
 
     def _launch(self, items: Sequence[Any]) -> None:
-        if self._progress:
-            self._progress.write_bytes(b"")
-        if self._watcher:
-            self.report.sum_up(self._dataset)
-            found_rejects = 0 if self.report.launches else self.report.rejected
-            self._watcher.rewind(
-                completed=self.report.tagged + self.report.rejected - found_rejects,
-                audio_s=self.report.audio_s,
-                rejected=self.report.rejected - found_rejects,
-            )
-        self.report.launches += 1
-        run_pipeline(items, self._options, self._bundle, self._dataset, self.report.run_id, self._progress)
+        options, report, run_id = self._options, self.report, self.report.run_id
+        report.launches += 1
+        plan = f".genrebeam-plan-{run_id}.parquet"
+        files = list(items) if options.features_input else []
+        if not files:
+            write_plan(self._dataset.folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
+        try:
+            if not options.engine.is_local:
+                run_pipeline(plan, files, options, self._bundle, self._dataset, run_id)
+                return
+            self._progress = self._scratch / f"progress-{report.launches}"
+            self._progress.touch()
+            if self._watcher:
+                self._follow(self._watcher, self._progress)
+            run_apart(_run_watched, self._progress, plan, files, options, self._bundle, self._dataset, run_id)
+        finally:
+            if not options.engine.writes_template:  # whoever runs the template reads the plan
+                remove_plan(self._dataset.folder, plan)
+
+    def _follow(self, watcher: Watcher, progress: Path) -> None:
+        report = self.report
+        report.sum_up(self._dataset)
+        rejected = report.rejected - self._found_rejects  # the rest is not part of the bar
+        watcher.follow(progress, completed=report.tagged + rejected, audio_s=report.audio_s, rejected=rejected)
 
     def _written(self) -> int:
         run_id = self.report.run_id
@@ -304,42 +317,44 @@ def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
     return [f"{folder.uri}/{name}" for name in names]
 
 
-def run_pipeline(
-    items: Sequence[Any], options: TagOptions, bundle: Bundle, dataset: Dataset, run_id: str, progress: Path | None
+def _run_watched(
+    progress: Path, plan: str, files: list[str], options: TagOptions, bundle: Bundle, dataset: Dataset, run_id: str
 ) -> None:
-    """Run the graph over some tracks (or stored feature files) and wait for it."""
+    with watched(progress):
+        run_pipeline(plan, files, options, bundle, dataset, run_id, progress)
+
+
+def run_pipeline(
+    plan: str,
+    files: list[str],
+    options: TagOptions,
+    bundle: Bundle,
+    dataset: Dataset,
+    run_id: str,
+    progress: Path | None = None,
+) -> None:
+    """Run the graph over a plan in the dataset's folder, or over files of stored features, and wait for it."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipelines.stages.plan import has_begun, remove_plan, write_plan
-
-    engine, folder = options.engine, dataset.folder
-    plan = f".genrebeam-plan-{run_id}.parquet"
-    if not options.features_input:
-        write_plan(folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
-    try:
-        pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
-        build(pipeline, plan, items, options, bundle, dataset, run_id, progress)
-        result = pipeline.run()
-        if not engine.writes_template:
-            reads_plan = not options.features_input
-            wait_for(result, lambda: not reads_plan or has_begun(folder, plan), options.worker_timeout_s)
-    finally:
-        if not engine.writes_template:  # whoever runs the template reads the plan
-            remove_plan(folder, plan)
+    pipeline = beam.Pipeline(options=PipelineOptions(options.engine.beam_flags()))
+    build(pipeline, plan, files, options, bundle, dataset, run_id, progress)
+    result = pipeline.run()
+    if not options.engine.writes_template:
+        wait_for(result, lambda: bool(files) or has_begun(dataset.folder, plan), options.worker_timeout_s)
 
 
 def build(
     pipeline: beam.Pipeline,
     plan: str,
-    items: Sequence[Any],
+    files: list[str],
     options: TagOptions,
     bundle: Bundle,
     dataset: Dataset,
     run_id: str,
-    progress: Path | None,
+    progress: Path | None = None,
 ) -> None:
-    """The graph of `tag` over a plan in the dataset's folder, or over feature files (`items`)."""
+    """The graph of `tag`; arguments as those of `run_pipeline`."""
     from pipelines import graph
     from pipelines.stages.extract import ExtractConfig, ParseFeatures
     from pipelines.stages.predict import LoadBundle, TagConfig
@@ -351,7 +366,7 @@ def build(
     every_s = options.write_every_s
     if options.features_input:
         parse = ParseFeatures(bundle.front_end, str(dataset), bundle.fingerprint, options.vote)
-        features = graph.read_features(pipeline, list(items), parse)
+        features = graph.read_features(pipeline, files, parse)
     else:
         tracks = graph.read_tracks(pipeline, str(dataset), plan)
         features, rejections = graph.extract_features(tracks, ExtractConfig(bundle.front_end, options.limits, watch))

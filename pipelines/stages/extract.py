@@ -17,7 +17,7 @@ from features.isolated import IsolatedExtractor
 from features.records import parse
 from features.schema import Rejection, Track, TrackFeatures
 from pipelines.dataset.ledger import Ledger
-from pipelines.engine.progress import begin, end, end_with_driver
+from pipelines.engine.progress import begin, end, end_with_engine
 from pipelines.storage.copies import local_copy
 
 REJECTED = "rejected"
@@ -44,7 +44,7 @@ class ExtractFeatures(beam.DoFn):
         self._audio_s = Metrics.counter("extract", "audio_s")
 
     def setup(self) -> None:
-        end_with_driver(self._config.progress_path)
+        end_with_engine(self._config.progress_path)
         self._extractor = IsolatedExtractor(self._config.front_end, self._config.limits, tag_reader=_TAG_READER)
         self._extractor.start()  # its imports run while TensorFlow loads
 

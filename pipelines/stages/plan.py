@@ -1,4 +1,4 @@
-"""The plan of a run: what is to be done, as a Parquet file beside the dataset, read in parts by whoever works."""
+"""A plan (dataset/plan.py) as Beam reads it: its parts, spread over workers, and their rows."""
 
 from __future__ import annotations
 
@@ -7,35 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.storage.folders import Folder, folder_at
-
-_BEGUN = ".begun"
-_PARTS, _LARGEST_PART = 2_000, 1_000  # parts of a large plan, and rows in one
-
-
-def write_plan(folder: Folder, name: str, rows: pa.Table) -> None:
-    """Write a plan in parts small enough to spread and few enough to name; raises OSError."""
-    part = min(max(1, len(rows) // _PARTS), _LARGEST_PART)
-    with folder.new(name) as path:
-        pq.write_table(rows, path, row_group_size=part, compression="zstd")
-
-
-def has_begun(folder: Folder, name: str) -> bool:
-    """Whether a worker has opened the plan."""
-    try:
-        folder.open(name + _BEGUN).close()
-    except OSError:
-        return False
-    return True
-
-
-def remove_plan(folder: Folder, name: str) -> None:
-    """Remove a plan that is worked off; raises OSError."""
-    folder.delete(name)
-    folder.delete(name + _BEGUN)
+from pipelines.dataset.plan import say_begun
+from pipelines.storage.folders import folder_at
 
 
 class NameParts(beam.DoFn):
@@ -46,8 +21,7 @@ class NameParts(beam.DoFn):
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
         folder = folder_at(self._folder)
-        with folder.new(name + _BEGUN) as path:
-            path.touch()
+        say_begun(folder, name)
         with folder.open(name) as file:
             for part in range(pq.ParquetFile(file).num_row_groups):
                 yield name, part

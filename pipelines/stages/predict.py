@@ -22,7 +22,7 @@ from model.bundle import DEFAULT, load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import vote
 from pipelines.dataset.schema import storable, track_columns
-from pipelines.engine.progress import end, end_with_driver
+from pipelines.engine.progress import end, end_with_engine
 from pipelines.storage.copies import local_folder
 
 
@@ -81,7 +81,7 @@ class PredictAndVote(beam.DoFn):
         self._chunks = Metrics.counter("predict", "chunks")
 
     def setup(self) -> None:
-        end_with_driver(self._config.progress_path)
+        end_with_engine(self._config.progress_path)
         self._predictor = self._shared.acquire(lambda: _Holder(self._load())).predictor
 
     def start_bundle(self) -> None:

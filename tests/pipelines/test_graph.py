@@ -14,11 +14,11 @@ from features.records import count_records, first_record, parse
 from model.predictor import PlaceholderPredictor
 from pipelines import graph
 from pipelines.dataset.dataset import Dataset
+from pipelines.dataset.plan import write_plan
 from pipelines.dataset.schema import REJECTS, RESULTS
 from pipelines.engine.runner import Engine
 from pipelines.library.discover import discover
 from pipelines.stages.extract import ExtractConfig, ParseFeatures
-from pipelines.stages.plan import write_plan
 from pipelines.stages.predict import TagConfig
 
 FRONT_END = FrontEnd()

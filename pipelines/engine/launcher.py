@@ -1,0 +1,72 @@
+"""The local engine in a process of its own, so that whatever dies in it is an error and never a hang.
+
+Beam's local runner waits for ever for a worker that died before it had connected, and works off the halves of the
+others before it notices one that died later. Here its process ends as soon as one of its workers has.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from features.errors import GenrebeamError
+
+_LONGEST_MESSAGE = 20_000
+
+
+def run_apart(act: Callable[..., None], *arguments: Any) -> None:
+    """Call a function of a module, with arguments that can be pickled, in a fresh process, and wait for it.
+
+    Raises:
+        GenrebeamError: as `act` raised it.
+        RuntimeError: what else `act` raised, or the process or one of its workers died.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_act, args=(theirs, act, arguments))
+    process.start()
+    theirs.close()
+    try:
+        try:
+            failure: Exception | None = ours.recv()
+        except EOFError:
+            process.join()
+            failure = RuntimeError(f"the engine's process ended with {process.exitcode}")
+        if failure is not None:
+            raise failure
+        process.join()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _act(answer: Connection, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.excepthook = lambda failed: _end_with_worker(answer, failed)
+    failure: Exception | None = None
+    try:
+        act(*arguments)
+    except GenrebeamError as error:
+        failure = error
+    except Exception as error:
+        failure = RuntimeError(str(error)[-_LONGEST_MESSAGE:] or type(error).__name__)
+    answer.send(failure)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _end_with_worker(answer: Connection, failed: threading.ExceptHookArgs) -> None:
+    """Beam has a thread for each worker process, which fails with it."""
+    threading.__excepthook__(failed)
+    if failed.thread is not None and failed.thread.name == "run_worker":
+        answer.send(RuntimeError(f"{failed.exc_value}"))
+        os._exit(1)
