@@ -6,12 +6,14 @@ others before it notices one that died later. Here its process ends as soon as o
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from features.errors import GenrebeamError
 
@@ -40,11 +42,14 @@ def run_apart(act: Callable[..., None], *arguments: Any) -> None:
             raise failure
         process.join()
     finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody of its group is left
+            os.killpg(cast(int, process.pid), signal.SIGKILL)
         process.kill()
         process.join()
 
 
 def _act(answer: Connection, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.setpgid(0, 0)  # a group of its own, with all the workers that it starts
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.excepthook = lambda failed: _end_with_worker(answer, failed)
     failure: Exception | None = None
@@ -61,7 +66,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _end_with_worker(answer: Connection, failed: threading.ExceptHookArgs) -> None:
@@ -69,4 +74,4 @@ def _end_with_worker(answer: Connection, failed: threading.ExceptHookArgs) -> No
     threading.__excepthook__(failed)
     if failed.thread is not None and failed.thread.name == "run_worker":
         answer.send(RuntimeError(f"{failed.exc_value}"))
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
