@@ -1,0 +1,181 @@
+"""Hearing genres from Python, without Beam: `GenreTagger().hear("song.mp3")`.
+
+The names in here are a contract (docs/python.md). For a whole library use `genrebeam tag`, which goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.chunks import audible, chunks_of
+from features.errors import Silent, TrackError
+from features.extract import ExtractLimits
+from features.isolated import IsolatedExtractor
+from features.schema import AudioInfo
+from model.bundle import DEFAULT, load_config
+from model.predictor import BatchedScorer, BundlePredictor, Predictor
+from model.voting import vote
+from pipelines.storage.copies import local_folder
+
+Song = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heard:
+    """What was heard in one file.
+
+    Attributes:
+        genre: the winner of the vote.
+        confidence: its score; with the vote `mean` a calibrated probability (docs/results.md).
+        top: the best genres with their scores, best first.
+        labels: the model's genres, in the order of the timeline's columns.
+        timeline: float32 [chunks, genres]; chunk i is heard from `times_s[i]` on. Zeros where nothing is audible.
+        times_s: float64 [chunks], seconds.
+        audio: what was decoded.
+        genre_before: the genres in the file's own tags.
+    """
+
+    path: str
+    genre: str
+    confidence: float
+    top: tuple[tuple[str, float], ...]
+    labels: tuple[str, ...]
+    timeline: NDArray[np.float32]
+    times_s: NDArray[np.float64]
+    audio: AudioInfo
+    genre_before: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """A file as the network sees it: uint8 [frames, mel_bands] levels of features/config.py."""
+
+    path: str
+    log_mel: NDArray[np.uint8]
+    audio: AudioInfo
+    genre_before: tuple[str, ...]
+
+
+class GenreTagger:
+    """Hears the genre of files. The network is loaded once, when the first file is heard.
+
+    Files are decoded in a child process, so that a hostile one costs an error and not this process. Close it, or use it
+    as a context manager, to end that process early.
+
+    Args:
+        model: folder or URL of a bundle; the one that ships where nothing is said.
+        vote: how chunks vote: mean, majority or confidence.
+        top_k: how many genres to list.
+        predictor: something else to score chunks with, instead of a bundle.
+
+    Raises:
+        BundleError: there is no such bundle, or it is damaged.
+    """
+
+    def __init__(
+        self,
+        model: Song | None = None,
+        *,
+        vote: str = "mean",
+        top_k: int = 3,
+        limits: ExtractLimits | None = None,
+        threads: int = 1,
+        predictor: Predictor | None = None,
+    ) -> None:
+        self._vote, self._top_k, self._threads = vote, top_k, threads
+        self._predictor = predictor
+        if predictor is None:
+            self.bundle = load_config(local_folder(os.fspath(model)) if model is not None else DEFAULT)
+        self.front_end = predictor.front_end if predictor else self.bundle.front_end
+        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="pipelines.tags.read:read_genres")
+        self._extractor.start()  # its imports run while the network is loaded
+
+    @overload
+    def hear(self, songs: Song) -> Heard: ...  # type: ignore[overload-overlap]  # a str is an iterable of str, too
+
+    @overload
+    def hear(self, songs: Iterable[Song]) -> list[Heard | TrackError]: ...
+
+    def hear(self, songs: Song | Iterable[Song]) -> Heard | list[Heard | TrackError]:
+        """Hear one file, or several in one go.
+
+        Returns:
+            For one file what was heard. For several a list in their order, in which an error stands for each file that
+            cannot be heard: one bad file does not cost the others.
+
+        Raises:
+            TrackError: the one file cannot be heard; the message names it.
+        """
+        if isinstance(songs, str | os.PathLike):
+            (heard,) = self._hear_all([songs])
+            if isinstance(heard, TrackError):
+                raise heard
+            return heard
+        return self._hear_all(list(songs))
+
+    def features(self, song: Song) -> Features:
+        """Decode one file to its log-Mel; raises TrackError."""
+        path = os.fspath(song)
+        try:
+            log_mel, audio, genres = self._extractor.extract(path)
+            if not audible(log_mel, self.front_end):
+                raise Silent("nothing loud enough to hear in it")
+        except TrackError as error:
+            raise type(error)(f"{path}: {error}") from None
+        return Features(path, log_mel, audio, genres)
+
+    def close(self) -> None:
+        self._extractor.close()
+
+    def __enter__(self) -> GenreTagger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hear_all(self, songs: list[Song]) -> list[Heard | TrackError]:
+        if self._predictor is None:
+            self._predictor = BundlePredictor(self.bundle, threads=self._threads)
+        scorer: BatchedScorer[tuple[int, Features]] = BatchedScorer(self._predictor)
+        answers: dict[int, Heard | TrackError] = {}
+        for number, song in enumerate(songs):
+            try:
+                features = self.features(song)
+            except TrackError as error:
+                answers[number] = error
+                continue
+            answers |= self._decided(scorer.push((number, features), chunks_of(features.log_mel, self.front_end)))
+        answers |= self._decided(scorer.flush())
+        return [answers[number] for number in range(len(songs))]
+
+    def _decided(
+        self, scored: Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]
+    ) -> dict[int, Heard | TrackError]:
+        return {number: self._decide(features, scores) for (number, features), scores in scored}
+
+    def _decide(self, features: Features, scores: NDArray[np.float32]) -> Heard:
+        assert self._predictor is not None
+        heard = audible(chunks_of(features.log_mel, self.front_end), self.front_end)
+        labels = self._predictor.labels
+        decision = vote(scores[heard], labels, method=self._vote, top_k=self._top_k)
+        step_s = self.front_end.chunk_step_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
+        return Heard(
+            features.path,
+            decision.genre,
+            decision.confidence,
+            decision.top,
+            labels,
+            np.where(heard[:, None], scores, 0),
+            np.arange(len(scores), dtype=np.float64) * step_s,
+            features.audio,
+            features.genre_before,
+        )

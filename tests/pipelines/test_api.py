@@ -1,0 +1,81 @@
+"""Genres from Python: one file or many, the same answers as `genrebeam tag`, and no Beam."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synth
+
+from features.config import FrontEnd
+from features.errors import NotAudio, Silent, TrackError
+from model.predictor import PlaceholderPredictor
+from pipelines.api import GenreTagger, Heard
+from pipelines.dataset.ledger import newest_results
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("low", "middle", "high")
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    with GenreTagger(predictor=PlaceholderPredictor(LABELS, FrontEnd(), batch_size=4)) as tagger:
+        yield tagger
+
+
+def test_one_file(tagger, tmp_path):
+    heard = tagger.hear(synth.write(tmp_path / "a.wav", synth.sine(60, 9.0)))
+    assert isinstance(heard, Heard)
+    assert (heard.genre, heard.top[0], heard.labels) == ("low", ("low", heard.confidence), LABELS)
+    assert heard.timeline.shape == (3, 3)
+    np.testing.assert_allclose(heard.times_s, [0, 2, 4], atol=0.1)
+    assert heard.audio.duration_s == pytest.approx(9.0)
+
+
+def test_many_files_come_back_in_order_and_bad_ones_as_errors(tagger, tmp_path):
+    (tmp_path / "bad.mp3").write_bytes(b"no music at all" * 50)
+    songs = [
+        synth.write(tmp_path / "high.wav", synth.sine(9000, 30.0)),
+        tmp_path / "bad.mp3",
+        str(synth.write(tmp_path / "low.wav", synth.sine(60, 5.0))),
+        synth.write(tmp_path / "silent.wav", synth.sine(60, 5.0, amplitude=0.0)),
+        tmp_path / "gone.wav",
+    ]
+    high, bad, low, silent, gone = tagger.hear(songs)
+    assert (high.genre, low.genre) == ("high", "low")
+    assert isinstance(bad, NotAudio) and isinstance(silent, Silent) and isinstance(gone, TrackError)
+    assert all(str(song) in str(error) for song, error in zip(songs[1::2], (bad, silent), strict=True))
+    assert tagger.hear([]) == []
+
+
+def test_a_file_that_cannot_be_heard_is_an_error_with_its_name(tagger, tmp_path):
+    with pytest.raises(TrackError, match=r"gone\.mp3"):
+        tagger.hear(tmp_path / "gone.mp3")
+
+
+def test_silence_does_not_vote(tagger, tmp_path):
+    samples = np.concatenate([synth.sine(60, 8.0), synth.sine(60, 12.0, amplitude=0.0)])
+    heard = tagger.hear(synth.write(tmp_path / "a.wav", samples))
+    assert not heard.timeline[-1].any()
+    assert heard.confidence == pytest.approx(heard.timeline[heard.timeline.any(axis=1)].mean(axis=0).max())
+
+
+@pytest.mark.slow
+def test_it_hears_what_tag_hears(tmp_path):
+    songs = [synth.write(tmp_path / "music" / f"{i}.mp3", synth.music(12.0, seed=i)) for i in range(3)]
+    command = [sys.executable, "-m", "pipelines", "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
+    subprocess.run([*map(str, command)], cwd=ROOT, check=True)
+    rows = {row["track_id"]: row for row in newest_results(tmp_path / "out").to_pylist()}
+    with GenreTagger() as tagger:
+        for song, heard in zip(songs, tagger.hear(songs), strict=True):
+            row = rows[song.name]
+            assert heard.genre == row["genre"]
+            assert heard.confidence == pytest.approx(row["confidence"], abs=1e-3)
+            np.testing.assert_allclose(heard.timeline, row["chunk_scores"], atol=0.0051)
+
+
+def test_it_needs_no_beam_and_no_tensorflow_to_be_imported():
+    code = "import sys, pipelines.api; print({'apache_beam', 'tensorflow', 'librosa'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"
