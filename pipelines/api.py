@@ -21,7 +21,7 @@ from features.isolated import IsolatedExtractor
 from features.schema import AudioInfo
 from model.bundle import DEFAULT, load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
-from model.voting import vote
+from model.voting import Scores, vote
 from pipelines.storage.copies import local_folder
 
 Song = str | os.PathLike[str]
@@ -131,6 +131,10 @@ class GenreTagger:
             raise type(error)(f"{path}: {error}") from None
         return Features(path, log_mel, audio, genres)
 
+    def decide(self, features: Features) -> Heard:
+        """What is heard in a file that was decoded before."""
+        return self._decided(self._score([(0, features)]))[0]
+
     def close(self) -> None:
         self._extractor.close()
 
@@ -143,26 +147,30 @@ class GenreTagger:
         self.close()
 
     def _hear_all(self, songs: list[Song]) -> list[Heard | TrackError]:
+        failed: dict[int, TrackError] = {}
+        heard = self._decided(self._score(self._decode(songs, failed)))
+        return [failed.get(number) or heard[number] for number in range(len(songs))]
+
+    def _decode(self, songs: list[Song], failed: dict[int, TrackError]) -> Iterator[tuple[int, Features]]:
+        for number, song in enumerate(songs):
+            try:
+                yield number, self.features(song)
+            except TrackError as error:
+                failed[number] = error
+
+    def _score(self, tracks: Iterable[tuple[int, Features]]) -> Iterator[tuple[tuple[int, Features], Scores]]:
+        """The scores of each track's chunks, in batches that are filled across tracks."""
         if self._predictor is None:
             self._predictor = BundlePredictor(self.bundle, threads=self._threads)
         scorer: BatchedScorer[tuple[int, Features]] = BatchedScorer(self._predictor)
-        answers: dict[int, Heard | TrackError] = {}
-        for number, song in enumerate(songs):
-            try:
-                features = self.features(song)
-            except TrackError as error:
-                answers[number] = error
-                continue
-            answers |= self._decided(scorer.push((number, features), chunks_of(features.log_mel, self.front_end)))
-        answers |= self._decided(scorer.flush())
-        return [answers[number] for number in range(len(songs))]
+        for track in tracks:
+            yield from scorer.push(track, chunks_of(track[1].log_mel, self.front_end))
+        yield from scorer.flush()
 
-    def _decided(
-        self, scored: Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]
-    ) -> dict[int, Heard | TrackError]:
+    def _decided(self, scored: Iterator[tuple[tuple[int, Features], Scores]]) -> dict[int, Heard]:
         return {number: self._decide(features, scores) for (number, features), scores in scored}
 
-    def _decide(self, features: Features, scores: NDArray[np.float32]) -> Heard:
+    def _decide(self, features: Features, scores: Scores) -> Heard:
         assert self._predictor is not None
         heard = audible(chunks_of(features.log_mel, self.front_end), self.front_end)
         labels = self._predictor.labels

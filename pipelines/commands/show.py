@@ -1,0 +1,49 @@
+"""`genrebeam show`: its options, and where the picture goes. The drawing is in pipelines/jobs/show.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from features.errors import UsageError
+from pipelines.engine.quiet import quiet_libraries
+
+
+@click.command("show")
+@click.argument("track", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The picture, a PNG.")
+@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
+def command(track: Path, output: Path | None, model: str | None, debug: bool) -> None:
+    """Draw one TRACK: waveform, Mel spectrogram, and below them the genres over time.
+
+    Without --output the picture is opened where there is a display, and its place is said.
+    """
+    from pipelines.api import GenreTagger
+    from pipelines.jobs.show import draw
+
+    picture = output or Path(tempfile.mkdtemp(prefix="genrebeam-"), f"{track.stem}.png")
+    if not picture.absolute().parent.is_dir():
+        raise UsageError(f"--output {picture}: there is no folder {picture.parent}")
+    with quiet_libraries(picture.parent / "genrebeam", debug=debug), GenreTagger(model) as tagger:
+        try:
+            heard = draw(track, picture, tagger)
+        except OSError as error:
+            raise UsageError(f"{picture}: cannot be written: {error.strerror}") from error
+    click.echo(f"{heard.genre}  {heard.confidence:.0%}  -> {picture}")
+    if output is None:
+        _open(picture)
+
+
+def _open(picture: Path) -> None:
+    """With the system's viewer, where there is a display and one is installed."""
+    viewer = "open" if sys.platform == "darwin" else "xdg-open"
+    display = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if display and shutil.which(viewer):
+        subprocess.Popen([viewer, str(picture)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

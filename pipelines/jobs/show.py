@@ -1,0 +1,128 @@
+"""One track as a picture: waveform, Mel spectrogram and the genres over time. Memory does not grow with the track."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.config import FrontEnd
+from features.extract import ExtractLimits, mono_blocks
+from features.schema import AudioInfo
+from pipelines.api import Features, GenreTagger, Heard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 1600  # of the picture, about: more frames than that are drawn as their loudest
+_SHOWN = 5  # genres with a colour of their own
+# Okabe and Ito's colours, which the colour-blind can tell apart, from dark to light so that grey keeps their order;
+# the hatches tell neighbours apart in print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#DDDDDD")
+_HATCHES = ("", "//", "..", "\\\\", "xx", "")
+
+
+def draw(path: str | os.PathLike[str], output: Path, tagger: GenreTagger) -> Heard:
+    """Hear a track and write its picture, a PNG.
+
+    Raises:
+        TrackError: it cannot be heard.
+        OSError: the picture cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    features = tagger.features(path)
+    heard = tagger.decide(features)
+    times_s, low, high = envelope(path, tagger.front_end.sample_rate_hz, features.audio.duration_s)
+    figure, grid = plt.subplots(
+        3, 2, figsize=(11, 7.5), height_ratios=(2, 4, 3), width_ratios=(40, 1), layout="constrained"
+    )
+    (wave, mel, genres), (nothing, scale, legend) = grid.T
+    runners_up = ", ".join(f"{genre} {score:.0%}" for genre, score in heard.top[1:])
+    figure.suptitle(
+        f"{Path(path).name}\n{heard.genre} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else ""),
+        fontsize=12,
+    )
+    wave.fill_between(times_s, low, high, color="#333333", linewidth=0)
+    wave.set(ylim=(-1, 1), ylabel="amplitude")
+    _spectrogram(mel, scale, features, tagger.front_end)
+    _timeline(genres, legend, heard, tagger.front_end)
+    nothing.axis("off")
+    legend.axis("off")
+    for axes in (wave, mel, genres):
+        axes.set_xlim(0, features.audio.duration_s)
+    for axes in (wave, mel):
+        axes.set_xlabel("")
+        axes.tick_params(labelbottom=False)
+    genres.xaxis.set_major_formatter(mel.xaxis.get_major_formatter())
+    figure.savefig(output, dpi=100, format="png")
+    plt.close(figure)
+    return heard
+
+
+def envelope(
+    path: str | os.PathLike[str], sample_rate_hz: int, duration_s: float
+) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """Times in seconds, and the smallest and largest sample about each, of a track that was heard before."""
+    step = max(1, int(duration_s * sample_rate_hz / _COLUMNS))
+    low: list[NDArray[np.float32]] = []
+    high: list[NDArray[np.float32]] = []
+    rest = np.empty(0, np.float32)
+    for block in mono_blocks(path, sample_rate_hz, ExtractLimits()):
+        if isinstance(block, AudioInfo):
+            break
+        samples = np.concatenate([rest, block])
+        whole = len(samples) // step * step
+        columns, rest = samples[:whole].reshape(-1, step), samples[whole:]
+        low.append(columns.min(axis=1))
+        high.append(columns.max(axis=1))
+    lows, highs = np.concatenate(low), np.concatenate(high)
+    return (np.arange(len(lows)) + 0.5) * step / sample_rate_hz, lows, highs
+
+
+def _spectrogram(axes: Axes, scale: Axes, features: Features, front_end: FrontEnd) -> None:
+    from librosa.display import specshow
+
+    together = max(1, len(features.log_mel) // _COLUMNS)
+    whole = max(1, len(features.log_mel) // together) * together
+    levels = features.log_mel[:whole].reshape(-1, together, front_end.mel_bands).max(axis=1)
+    decibels = levels.T * front_end.level_step_db + front_end.level_floor_db
+    image = specshow(
+        decibels,
+        sr=front_end.sample_rate_hz,
+        n_fft=front_end.n_fft,
+        hop_length=front_end.hop_length * together,
+        fmin=front_end.fmin_hz,
+        fmax=front_end.fmax_hz,
+        x_axis="time",
+        y_axis="mel",
+        cmap="magma",
+        vmin=decibels.max() - 80,
+        ax=axes,
+    )
+    axes.set_ylabel("hertz (Mel scale)")
+    axes.figure.colorbar(image, cax=scale, format="%d dB")
+
+
+def _timeline(axes: Axes, legend: Axes, heard: Heard, front_end: FrontEnd) -> None:
+    means = heard.timeline.mean(axis=0)
+    best = [int(i) for i in np.argsort(-means, kind="stable")[:_SHOWN]]
+    others = np.setdiff1d(np.arange(len(means)), best)
+    shares = [heard.timeline[:, i] for i in best] + [heard.timeline[:, others].sum(axis=1)]
+    names = [heard.labels[i] for i in best] + ["others"]
+    # A chunk speaks for the seconds around its middle; the first and the last also for those before and after.
+    times_s = heard.times_s + front_end.chunk_s / 2
+    times_s = np.concatenate([[0.0], times_s, [max(heard.audio.duration_s, times_s[-1])]])
+    padded = [np.concatenate([share[:1], share, share[-1:]]) for share in shares]
+    for area, hatch in zip(axes.stackplot(times_s, padded, labels=names, colors=_COLOURS), _HATCHES, strict=False):
+        area.set(hatch=hatch, edgecolor="white", linewidth=0.3)
+    axes.set(ylim=(0, 1), ylabel="genres", xlabel="time")
+    # From top to bottom as the areas are stacked.
+    handles, labels = axes.get_legend_handles_labels()
+    legend.legend(handles[::-1], labels[::-1], loc="center left", borderaxespad=0, frameon=False)

@@ -1,0 +1,89 @@
+"""The picture of a track: it is there, it says what was heard, and what cannot be heard is one line."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synth
+from click.testing import CliRunner
+
+from features.config import FrontEnd
+from model.predictor import PlaceholderPredictor
+from pipelines import api
+from pipelines.jobs.show import draw, envelope
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("low", "middle", "high")
+
+
+@pytest.fixture
+def tagger():
+    with api.GenreTagger(predictor=PlaceholderPredictor(LABELS, FrontEnd(), batch_size=4)) as tagger:
+        yield tagger
+
+
+def pixels(path):
+    from matplotlib.image import imread
+
+    return imread(path)
+
+
+@pytest.mark.parametrize("seconds", [1.5, 4.0, 61.3])
+def test_a_track_becomes_a_picture(tagger, tmp_path, seconds):
+    song = synth.write(tmp_path / "a $song_1.wav", synth.sine(60, seconds))
+    heard = draw(song, tmp_path / "a.png", tagger)
+    assert heard.genre == "low"
+    picture = pixels(tmp_path / "a.png")
+    assert picture.shape[:2] == (750, 1100)
+    assert picture.std() > 0.1
+
+
+def test_what_differs_looks_different(tagger, tmp_path):
+    for name, samples in (("low", synth.sine(60, 9.0)), ("high", synth.sine(9000, 9.0))):
+        draw(synth.write(tmp_path / f"{name}.wav", samples), tmp_path / f"{name}.png", tagger)
+    low, high = pixels(tmp_path / "low.png"), pixels(tmp_path / "high.png")
+    differs = np.abs(low - high).max(axis=2) > 0.5
+    assert differs[210:480, 70:975].sum() > 2000  # the spectrogram: a line at the bottom, and one at the top
+    assert differs[500:700, 70:975].mean() < 0.5  # the timeline: another genre, in the same first colour
+
+
+def test_the_envelope_follows_the_loudness_whatever_the_length(tmp_path):
+    samples = np.concatenate([synth.sine(440, 10.0, amplitude=0.1), synth.sine(440, 10.0, amplitude=0.8)])
+    song = synth.write(tmp_path / "a.wav", samples)
+    times_s, low, high = envelope(song, 22_050, 20.0)
+    assert 1500 < len(times_s) < 1700
+    quiet, loud = times_s < 9.5, (times_s > 10.5) & (times_s < 19.5)
+    assert high[quiet].max() < 0.15 and high[loud].min() > 0.7 and low[loud].max() < -0.7
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "pipelines", "show", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_says_what_it_heard_and_where_the_picture_is(tmp_path):
+    song = synth.write(tmp_path / "a song.mp3", synth.music(9.0, seed=1))
+    done = run(song, "--output", tmp_path / "a.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip().endswith(f"% -> {tmp_path / 'a.png'}".replace("% ->", "%  ->"))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a song.mp3", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["{tmp}/gone.mp3"], "{tmp}/gone.mp3"), (["{tmp}/text.mp3"], "{tmp}/text.mp3"),
+     (["{tmp}/text.mp3", "--output", "{tmp}/no/a.png"], "there is no folder {tmp}/no")],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_code_2(tmp_path, arguments, says, monkeypatch):
+    from pipelines import cli
+
+    (tmp_path / "text.mp3").write_text("no music " * 100)
+    monkeypatch.setattr(api, "BundlePredictor", functools.partial(pytest.fail, "nothing is worth loading"))
+    runner = CliRunner()
+    result = runner.invoke(cli.cli, ["show", *[a.format(tmp=tmp_path) for a in arguments]])
+    assert says.format(tmp=tmp_path) in str(result.exception)
+    assert "Error" not in str(result.exception).split(":")[0]
