@@ -30,6 +30,7 @@ setup(
         "google-crc32c>=1.5",  # checksums of TFRecords in C; Beam refuses to write them without
         "click>=8.1",
         "rich>=13",
+        "jinja2>=3.1",  # the page of `genrebeam report`
     ],
     extras_require={
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4", "tensorboard>=2.19"],

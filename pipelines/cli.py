@@ -20,6 +20,7 @@ COMMANDS = {
     "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
     "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
     "show": ("pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
+    "report": ("pipelines.commands.report", "Make one HTML page of a results folder."),
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
     "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
     "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),

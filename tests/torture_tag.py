@@ -1,7 +1,8 @@
 """kill -9 of the driver or of a worker while a library is tagged: `make torture-tag`, or with [--kills 50] [--seed 1].
 
 Each time the same command is run again. Whenever a run comes to its end, every track must have exactly one current row,
-equal to that of an undisturbed run but for times, and no process may be left behind. Prints how much was heard twice.
+equal to that of an undisturbed run but for times, and no process may be left behind. Prints how
+many rows were written twice.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def main() -> None:
                 dataset = Dataset.at(output)
                 check(len(dataset.rows(REJECTS_DIR)) == 0, f"{output.name}: tracks were rejected")
                 number, ends, heard = number + 1, ends + 1, heard + len(dataset.rows(RESULTS_DIR))
-                print(f"{kills}: {ends} runs ended, {heard - ends * TRACKS} of {heard} tracks heard twice", flush=True)
+                print(f"{kills}: {ends} runs ended, {heard - ends * TRACKS} of {heard} rows there twice", flush=True)
     print(f"torture: {kills['driver']} drivers and {kills['worker']} workers killed, nothing lost")
 
 

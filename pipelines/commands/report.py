@@ -1,0 +1,31 @@
+"""`genrebeam report`: its options. The work is in pipelines/jobs/report.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from features.errors import UsageError
+
+
+@click.command("report")
+@click.argument("results", metavar="DIR")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: genrebeam-report.html]"
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def command(results: str, output: Path | None, debug: bool) -> None:
+    """Make one HTML page of DIR, a folder or URL that `genrebeam tag` has filled; it needs no network.
+
+    Genres, confidence, the least certain tracks, folders, rejects with advice, runs and the model's figures.
+    """
+    from pipelines.jobs.report import summarise, to_html
+
+    page = output or Path("genrebeam-report.html")
+    summary = summarise(results)
+    try:
+        page.write_text(to_html(summary), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{page}: cannot be written: {error.strerror}") from error
+    click.echo(f"{summary.tracks:,} tracks  -> {page}")

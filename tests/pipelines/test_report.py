@@ -1,0 +1,104 @@
+"""The page about a catalog: its numbers are those of the newest rows, and names from files stay text."""
+
+import datetime as dt
+import html.parser
+
+import pytest
+import tagfiles
+
+from features.errors import UsageError
+from features.schema import Rejection, Track
+from model.bundle import DEFAULT, load_config
+from pipelines.commands.report import command
+from pipelines.dataset.dataset import RESULTS_DIR, Dataset
+from pipelines.jobs.report import summarise, to_html
+
+EVIL = 'An <script>alert("x")</script> Artist/a & b.mp3'
+
+
+def at(second):
+    return dt.datetime(2026, 1, 1, 0, 0, second, tzinfo=dt.timezone.utc)
+
+
+def add(dataset, names, second=0):
+    heard = {Track(f"/m/{name}", name, 1, 0.0): scores for name, scores in names.items()}
+    fingerprint = load_config(DEFAULT).fingerprint
+    rows = tagfiles.result_rows(heard, when=at(second), fingerprint=fingerprint)
+    dataset.add(RESULTS_DIR, "run-1", [row | {"duration_s": 1800.0, "genre_before": ["Rock"]} for row in rows])
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    dataset = Dataset.at(tmp_path / "out")
+    jazz = {"A/1.mp3": [("jazz", 0.9), ("blues", 0.05)], "A/2.mp3": [("jazz", 0.5), ("blues", 0.45)]}
+    add(dataset, {**jazz, EVIL: [("rock", 0.2)]})
+    add(dataset, {"A/1.mp3": [("blues", 0.6), ("jazz", 0.3)], "top.mp3": [("rock", 0.99)]}, second=5)
+    gone = [("x.mp3", "extract", "Silent"), ("cover.jpg", "discover", "NotAudio"), ("A/1.mp3", "apply", "ReadOnly")]
+    rejections = [Rejection(Track(f"/m/{name}", name, 1, 0.0), stage, error, "m") for name, stage, error in gone]
+    dataset.add_rejects("run-1", rejections)
+    counts = {"tagged": 4, "rejected": 1, "done_before": 0, "audio_s": 7200.0, "wall_s": 36.0}
+    dataset.save_report("2026-1", {"run_id": "2026-1", "started_at": "2026", "status": "finished", **counts})
+    return dataset
+
+
+def test_the_numbers_are_those_of_the_newest_rows(dataset):
+    summary = summarise(dataset)
+    assert (summary.tracks, summary.hours, summary.with_genre_before) == (4, 2.0, 4)
+    assert sorted(summary.genres) == [("blues", 1, 0.5), ("jazz", 1, 0.5), ("rock", 2, 1.0)]
+    assert summary.genres[0][0] == "rock"
+    assert [row["track_id"] for row in summary.uncertain] == [EVIL, "A/2.mp3", "A/1.mp3", "top.mp3"]
+    assert sum(summary.confidence) == 4 and summary.confidence[4] == summary.confidence[19] == 1
+    assert summary.folders[0][:2] == ("A", 2) and sorted(summary.folders[0][2]) == [("blues", 1), ("jazz", 1)]
+    assert ("(outermost folder)", 1, [("rock", 1)]) in summary.folders
+    assert summary.blends == [("blues", "jazz", 2)]
+    assert [(error, count) for error, count, _, _ in summary.rejects] == [("Silent", 1)]
+    assert summary.runs[0]["times_real_time"] == 200.0
+    assert summary.card["track_accuracy"]["value"] > 0.5
+
+
+class Reader(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.scripts, self.links, self.text = [], 0, [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_whole_needs_nothing_and_takes_names_for_text(dataset):
+    page = to_html(summarise(dataset))
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert reader.scripts == 1  # ours
+    assert reader.links == []
+    assert EVIL in "".join(reader.text)
+    assert 'aria-label="' in page
+
+
+def test_a_catalog_of_rejects_only_has_a_page_too(tmp_path):
+    dataset = Dataset.at(tmp_path)
+    dataset.add_rejects("run-1", [Rejection(Track("/m/x.mp3", "x.mp3", 1, 0.0), "extract", "Silent", "m")])
+    assert "Silent" in to_html(summarise(dataset))
+
+
+def test_the_command_writes_a_file_and_says_so(dataset, tmp_path):
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(command, [str(dataset), "--output", str(tmp_path / "page.html")])
+    assert (result.exit_code, result.output) == (0, f"4 tracks  -> {tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_folder_without_results_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match="no results here"):
+        summarise(tmp_path)
