@@ -41,7 +41,7 @@ test: $(READY)  ## Lint, type-check, and run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest -q $(ARGS)
+	$(RUN) -m pytest -q -n auto --dist loadfile $(ARGS)
 
 format: $(READY)  ## Put the code in shape
 	$(VENV)/bin/ruff check --fix .
