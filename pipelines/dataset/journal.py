@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from features.errors import LedgerError
 from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
+from pipelines.tags.patch import Former
 from pipelines.tags.read import TagValues
 from pipelines.tags.writer import remove_leftover
 
@@ -34,6 +35,11 @@ _PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.
 _FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
 _TAGS = pa.list_(
     pa.struct([("dialect", pa.string()), ("exists", pa.bool_()), ("slack", pa.int64()), ("fields", _FIELDS)])
+)
+_FORMER = pa.list_(
+    pa.struct(
+        [("start", pa.int64()), ("stop", pa.int64()), ("data", pa.binary()), ("digest", pa.binary())],
+    )
 )
 JOURNAL = pa.schema(
     [
@@ -54,6 +60,7 @@ JOURNAL = pa.schema(
                 )
             ),
         ),
+        pa.field("former", _FORMER),
         pa.field("size_before", pa.int64()),
         pa.field("mtime_ns_before", pa.int64()),
         pa.field("size_after", pa.int64()),
@@ -70,6 +77,7 @@ class Entry:
     Attributes:
         before, after: what reading the file gives.
         tags_before: our fields as they stood in the file, byte for byte.
+        former: what stood where the change wrote; None where that was too much to keep, and in old journals.
         mtime_ns_after: None before an object is put, because its store tells the time.
         temporary: the name of the copy beside the file while it is being made; an object has none.
     """
@@ -87,6 +95,7 @@ class Entry:
     size_after: int
     mtime_ns_after: int | None
     temporary: str
+    former: tuple[Former, ...] | None = None
 
     def to_row(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in JOURNAL.names if hasattr(self, name)}
@@ -102,6 +111,7 @@ class Entry:
             }
             for tag in self.tags_before
         ]
+        row["former"] = None if self.former is None else [dataclasses.asdict(one) for one in self.former]
         return row
 
     @staticmethod
@@ -114,6 +124,8 @@ class Entry:
         for when in ("before", "after"):
             provenance = {item["name"]: tuple(item["values"]) for item in row[f"provenance_{when}"]}
             plain[when] = TagValues(tuple(row[f"genre_{when}"]), provenance)
+        if row.get("former") is not None:
+            plain["former"] = tuple(Former(**one) for one in row["former"])
         return Entry(**plain)
 
 
@@ -146,7 +158,10 @@ def read(output_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     tables = []
     for path in sorted((output_dir / JOURNAL_DIR).glob("*.parquet")):
         try:
-            tables.append(pq.ParquetFile(path).read(columns=names).select(names))
+            table = pq.ParquetFile(path).read(columns=names)
+            if "former" in names and "former" not in table.column_names:  # a journal of before there was this column
+                table = table.append_column("former", pa.nulls(len(table), _FORMER))
+            tables.append(table.select(names))
         except (pa.ArrowException, OSError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise LedgerError(
