@@ -33,6 +33,7 @@ RESULTS = pa.schema(
         pa.field("duration_s", pa.float64()),
         pa.field("sample_rate_hz", pa.int32()),
         pa.field("channels", pa.int32()),
+        pa.field("undecoded_s", pa.float64()),
         pa.field("genre", pa.string()),
         pa.field("confidence", pa.float32()),
         pa.field("top", pa.list_(pa.struct([("genre", pa.string()), ("score", pa.float32())]))),
