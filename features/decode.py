@@ -1,4 +1,4 @@
-"""Streaming decoders behind one function: libsndfile first, FFmpeg for what it cannot read.
+"""Streaming decoders behind one function: libsndfile first, FFmpeg for what it cannot read, or not to the end.
 
 The choice is made by content: a file's suffix is never looked at. Both decoders deliver blocks of
 bounded size, so a ten-hour mix needs no more memory than a song.
@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from features.errors import DecodeFailed, NotAudio
+from features.ffmpeg import open_sound
 
 _BLOCK_SAMPLES = 1 << 16
 
@@ -39,6 +40,12 @@ _FFMPEG_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matros
 _FFMPEG_CODECS = {"mp3float": "mp3", "mp2float": "mp2", "mp1float": "mp1"}
 # A stream damaged here and there is still music; one that is nothing but damage must end.
 _TOLERATED_BAD_PACKETS = 1000
+# libsndfile's names of formats that it may leave before their end: at damage, at a length guessed from the first frame
+# (MP3 without a Xing header), at the end of the first of several chained streams.
+_STREAMED = {"MPEG", "MP3", "OGG", "FLAC"}
+_TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a decoder had not asked for
+_GUESSED_DURATION = {"mp3", "aac"}  # FFmpeg guesses it from the first frames; gaps between packets are counted instead
+_ROUNDING_S = 0.25
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,9 +56,28 @@ class AudioBlock:
     sample_rate_hz: int
 
 
+@dataclasses.dataclass
+class Heard:
+    """How much of a file was decoded, kept up to date while its blocks are taken.
+
+    Attributes:
+        decoded_s: seconds delivered so far.
+        expected_s: seconds that the file has by its header and its packets; 0.0 where it cannot be told.
+    """
+
+    decoded_s: float = 0.0
+    expected_s: float = 0.0
+
+    @property
+    def undecoded_s(self) -> float:
+        """Seconds that are missing. Less than a quarter of one is padding and rounding."""
+        missing = self.expected_s - self.decoded_s
+        return missing if missing > _ROUNDING_S else 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class AudioStream:
-    """An open audio file: what it is, and its blocks in order.
+    """An open audio file: what it is, its blocks in order, and how much of it they are.
 
     The rate and channel count of a block may differ from those of the stream (some MP3 and Ogg files
     change them on the way); each block carries its own.
@@ -62,11 +88,12 @@ class AudioStream:
     sample_rate_hz: int
     channels: int
     blocks: Iterator[AudioBlock]
+    heard: Heard = dataclasses.field(default_factory=Heard)
 
 
 @contextlib.contextmanager
 def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
-    """Open an audio file of any supported kind.
+    """Open an audio file of any supported kind. Both decoders get the open file, so they can open no other.
 
     Raises:
         NotAudio: neither decoder finds an audio stream in it.
@@ -74,35 +101,76 @@ def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
         OSError: the file cannot be opened at all.
     """
     with contextlib.ExitStack() as stack:
-        # Opened by ourselves first: libsndfile and FFmpeg both report a missing file as a format error.
-        with open(path, "rb"):
-            pass
+        raw = stack.enter_context(open(path, "rb"))
+        heard = Heard()
         try:
-            file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))
+            file = stack.enter_context(soundfile.SoundFile(os.dup(raw.fileno()), closefd=True))
         except soundfile.LibsndfileError:
-            stream = _open_ffmpeg(path, stack)
+            stream = _open_ffmpeg(raw, stack, heard)
         else:
             container = _CONTAINERS.get(file.format, file.format.lower())
             codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
-            stream = AudioStream(container, codec, file.samplerate, file.channels, _sndfile_blocks(file))
+            blocks = _sndfile_blocks(file, raw, stack, heard)
+            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, heard)
         yield stream
 
 
-def _sndfile_blocks(file: soundfile.SoundFile) -> Iterator[AudioBlock]:
-    while len(samples := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
-        yield AudioBlock(samples, file.samplerate)
-
-
-def _open_ffmpeg(path: str | bytes | os.PathLike[str], stack: contextlib.ExitStack) -> AudioStream:
-    import av  # a tenth of a second, and most libraries never need it
-    import av.logging
-
-    av.logging.set_level(av.logging.PANIC)
-    # PyAV takes a str and encodes it as UTF-8; a file object serves names in any encoding.
-    raw = stack.enter_context(open(path, "rb"))  # noqa: SIM115  the stack closes it
+def _sndfile_blocks(
+    file: soundfile.SoundFile, raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard
+) -> Iterator[AudioBlock]:
+    """What libsndfile decodes; where it stops before the file does, FFmpeg's from there on."""
+    reason: RuntimeError | None = None
     try:
-        container = stack.enter_context(av.open(raw, mode="r", metadata_errors="replace"))
-    except (av.error.FFmpegError, ValueError, OSError) as error:  # OSError: a header that makes FFmpeg seek to nowhere
+        while len(samples := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+            heard.decoded_s += len(samples) / file.samplerate
+            yield AudioBlock(samples, file.samplerate)
+        if file.format not in _STREAMED or _is_near_end(raw):
+            return
+    except RuntimeError as error:
+        reason = error
+    already_s = heard.decoded_s
+    try:
+        blocks = _open_ffmpeg(raw, stack, heard).blocks
+        yield from _after(blocks, already_s, heard)
+    except (NotAudio, DecodeFailed):
+        if not heard.decoded_s:
+            raise DecodeFailed(str(reason)) from reason
+
+
+def _after(blocks: Iterator[AudioBlock], already_s: float, heard: Heard) -> Iterator[AudioBlock]:
+    """Blocks without those samples that the first decoder delivered."""
+    heard.decoded_s = 0.0
+    at_s = 0.0
+    for block in blocks:
+        skip = round((already_s - at_s) * block.sample_rate_hz)
+        at_s += len(block.samples) / block.sample_rate_hz
+        if skip <= 0:
+            yield block
+        elif skip < len(block.samples):
+            yield AudioBlock(block.samples[skip:], block.sample_rate_hz)
+    heard.decoded_s = max(already_s, at_s)
+
+
+def _is_near_end(raw: BinaryIO) -> bool:
+    """Whether the descriptor that libsndfile shares with `raw` has come to where the sound ends and tags begin."""
+    size, at = os.fstat(raw.fileno()).st_size, os.lseek(raw.fileno(), 0, os.SEEK_CUR)
+    if size - at <= _TAIL_BYTES:
+        return True
+    for footer_at in (size - 32, size - 160):  # an APE tag may be large, with a cover in it
+        footer = os.pread(raw.fileno(), 32, max(0, footer_at))
+        if footer[:8] == b"APETAGEX":
+            return size - at <= _TAIL_BYTES + int.from_bytes(footer[12:16], "little")
+    return False
+
+
+def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard) -> AudioStream:
+    import av  # a tenth of a second, and most libraries never need it
+
+    raw.seek(0)
+    try:
+        container = stack.enter_context(open_sound(raw))
+    # OSError: a header that makes FFmpeg seek to nowhere
+    except (av.error.FFmpegError, ValueError, OSError) as error:
         raise NotAudio(f"no decoder knows this format ({_reason(error)})") from error
     if not container.streams.audio:
         raise NotAudio(f"no audio stream in it (it looks like {container.format.long_name or container.format.name})")
@@ -116,19 +184,23 @@ def _open_ffmpeg(path: str | bytes | os.PathLike[str], stack: contextlib.ExitSta
         _FFMPEG_CODECS.get(context.name, context.name),
         int(context.sample_rate or 0),
         int(context.channels or 0),
-        _ffmpeg_blocks(container, stream),
+        _ffmpeg_blocks(container, stream, heard),
+        heard,
     )
 
 
-def _ffmpeg_blocks(container: Any, stream: Any) -> Iterator[AudioBlock]:
+def _ffmpeg_blocks(container: Any, stream: Any, heard: Heard) -> Iterator[AudioBlock]:
     """Frames of an FFmpeg stream gathered into blocks. Damaged packets are passed over, as players do."""
     import av
 
+    if stream.duration and stream.time_base and container.format.name not in _GUESSED_DURATION:
+        heard.expected_s = float(stream.duration * stream.time_base)
     pending: list[NDArray[np.float32]] = []
     pending_samples, shape = 0, (0, 0)
-    for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError):
+    for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, heard):
         samples = _frame_samples(frame)
         frame_shape = (samples.shape[1], int(frame.sample_rate))
+        heard.decoded_s += len(samples) / frame_shape[1]
         if pending and (frame_shape != shape or pending_samples >= _BLOCK_SAMPLES):
             yield AudioBlock(np.concatenate(pending), shape[1])
             pending, pending_samples = [], 0
@@ -139,22 +211,36 @@ def _ffmpeg_blocks(container: Any, stream: Any) -> Iterator[AudioBlock]:
         yield AudioBlock(np.concatenate(pending), shape[1])
 
 
-def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception]) -> Iterator[Any]:
-    bad = 0
+def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: Heard) -> Iterator[Any]:
+    bad = delivered = lost_bytes = 0
+    read_bytes, read_s, end = 0, 0.0, None
     packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except ffmpeg_error:
-            return  # the container ends in rubbish: what was decoded counts
-        try:
-            yield from packet.decode()
-        except ffmpeg_error as error:
-            bad += 1
-            if bad > _TOLERATED_BAD_PACKETS:
-                raise DecodeFailed(f"more than {bad - 1} damaged packets ({_reason(error)})") from error
+    try:
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (ffmpeg_error, OSError, ValueError):
+                return  # the container ends in rubbish: what was decoded counts
+            if packet.size and packet.duration and packet.time_base:
+                read_bytes, read_s = read_bytes + packet.size, read_s + float(packet.duration * packet.time_base)
+                if packet.pos is not None and packet.pos >= 0:
+                    lost_bytes += max(0, packet.pos - end) if end is not None else 0
+                    end = packet.pos + packet.size
+            try:
+                for frame in packet.decode():
+                    delivered += 1
+                    yield frame
+            except ffmpeg_error as error:
+                bad += 1
+                if bad > _TOLERATED_BAD_PACKETS:
+                    if delivered:
+                        return
+                    raise DecodeFailed(f"more than {bad - 1} damaged packets ({_reason(error)})") from error
+    finally:
+        if container.format.name in _GUESSED_DURATION and read_bytes:
+            heard.expected_s = read_s * (1 + lost_bytes / read_bytes)
 
 
 def _frame_samples(frame: Any) -> NDArray[np.float32]:

@@ -65,6 +65,8 @@ def encode(features: TrackFeatures, labels: Labels | None = None) -> bytes:
         "mel_bands": integer(mel_bands),
         "log_mel": tf.train.Feature(bytes_list=tf.train.BytesList(value=[features.log_mel.tobytes()])),
     }
+    if features.audio.undecoded_s is not None:
+        fields["undecoded_us"] = integer(round(features.audio.undecoded_s * 1e6))
     if labels is not None:
         fields |= {"genres": text(*labels.genres), "split": text(labels.split), "group": text(labels.group)}
     # Deterministic: a map field has no order of its own, and shards must not differ between runs.
@@ -112,6 +114,7 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
             integer("duration_us") / 1e6,
             integer("sample_rate_hz"),
             integer("channels"),
+            integer("undecoded_us") / 1e6 if "undecoded_us" in fields else None,
         ),
         log_mel=np.frombuffer(payload, np.uint8).reshape(shape),
         front_end=made_by,

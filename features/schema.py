@@ -28,13 +28,17 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class AudioInfo:
-    """What the decoder found. `container` and `codec` are lower-case names such as mp3, ogg, vorbis, pcm_s16le."""
+    """What the decoder found. `container` and `codec` are lower-case names such as mp3, ogg, vorbis, pcm_s16le.
+
+    `undecoded_s` are seconds that the file has and that could not be decoded; None where nobody looked (old records).
+    """
 
     container: str
     codec: str
     duration_s: float
     sample_rate_hz: int
     channels: int
+    undecoded_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from pipelines.dataset.schema import JOURNAL
 from pipelines.storage.folders import Folder
 from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
+from pipelines.tags.patch import Former
 from pipelines.tags.read import TagValues
 from pipelines.tags.writer import remove_leftover
 
@@ -35,6 +36,7 @@ class Entry:
     Attributes:
         before, after: what reading the file gives.
         tags_before: our fields as they stood in the file, byte for byte.
+        former: what stood where the change wrote; None where that was too much to keep, and in old journals.
         mtime_ns_after: None before an object is put, because its store tells the time.
         temporary: the name of the copy beside the file while it is being made; an object has none.
     """
@@ -52,6 +54,7 @@ class Entry:
     size_after: int
     mtime_ns_after: int | None
     temporary: str
+    former: tuple[Former, ...] | None = None
 
     def to_row(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in JOURNAL.names if hasattr(self, name)}
@@ -67,6 +70,7 @@ class Entry:
             }
             for tag in self.tags_before
         ]
+        row["former"] = None if self.former is None else [dataclasses.asdict(one) for one in self.former]
         return row
 
     @staticmethod
@@ -79,6 +83,8 @@ class Entry:
         for when in ("before", "after"):
             provenance = {item["name"]: tuple(item["values"]) for item in row[f"provenance_{when}"]}
             plain[when] = TagValues(tuple(row[f"genre_{when}"]), provenance)
+        if row.get("former") is not None:
+            plain["former"] = tuple(Former(**one) for one in row["former"])
         return Entry(**plain)
 
 

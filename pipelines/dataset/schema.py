@@ -33,6 +33,7 @@ RESULTS = pa.schema(
         pa.field("duration_s", pa.float64()),
         pa.field("sample_rate_hz", pa.int32()),
         pa.field("channels", pa.int32()),
+        pa.field("undecoded_s", pa.float64()),
         pa.field("genre", pa.string()),
         pa.field("confidence", pa.float32()),
         pa.field("top", pa.list_(pa.struct([("genre", pa.string()), ("score", pa.float32())]))),
@@ -52,6 +53,9 @@ REJECTS = pa.schema(
 
 _PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
 _FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
+_FORMER = pa.list_(
+    pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("data", pa.binary()), ("digest", pa.binary())])
+)
 
 JOURNAL = pa.schema(
     [
@@ -72,6 +76,7 @@ JOURNAL = pa.schema(
                 )
             ),
         ),
+        pa.field("former", _FORMER),
         pa.field("size_before", pa.int64()),
         pa.field("mtime_ns_before", pa.int64()),
         pa.field("size_after", pa.int64()),

@@ -24,10 +24,12 @@ from pipelines.dataset.journal import Entry, Version
 from pipelines.storage import objects
 from pipelines.storage.places import local_path
 from pipelines.tags.change import keep, with_genre, with_kept
-from pipelines.tags.model import Container, Tag
-from pipelines.tags.parse import parse
+from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.parse import parse_source
+from pipelines.tags.patch import View, former, restored
 from pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
 from pipelines.tags.read import TagValues, read_tags
+from pipelines.tags.sniff import Kind, sniff
 from pipelines.tags.writer import (
     Change,
     Identity,
@@ -249,12 +251,10 @@ def _carry_out(one: Planned, receipts: list[Entry]) -> None:
 
 @contextlib.contextmanager
 def _named(original: Original) -> Iterator[None]:
-    """Let messages name the object and not its local copy."""
+    """Let messages name the track: not an object's local copy, nor what a link points at."""
     try:
         yield
     except TagError as error:
-        if original.seen is None:
-            raise
         raise type(error)(str(error).replace(original.path, original.uri)) from error
 
 
@@ -314,21 +314,46 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
             return Done(wanted.track, goal.outcome, current.genres, current.genres)
         if original.seen is None:
             check_writable(original.path, status, break_hard_links=task.options.hard_links == "break")
-        container = parse(file)
-        tags = goal.tags(container)
+        kind, source = sniff(file), Source(file)
+        container = parse_source(kind, source)
+        tags, splices = _taken_back(kind, source, goal.take_back) or _with_tags(container, goal.tags(container))
         change = Change(
             path=original.path,
             identity=Identity.of(status),
             tags=tuple(tags),
             values=goal.values,
-            splices=tuple(container.splices(tags)),
+            splices=tuple(splices),
             temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
             mtime_ns=goal.mtime_ns,
+            is_undo=not wanted.heard,
         )
-    entry = dataclasses.replace(entry, tags_before=keep(container), size_after=change.size_after)
+        kept = former(source, container, change.splices) if wanted.heard else None
+    entry = dataclasses.replace(entry, tags_before=keep(container), size_after=change.size_after, former=kept)
     if original.seen is None:
         entry = dataclasses.replace(entry, mtime_ns_after=goal.mtime_ns, temporary=change.temporary)
     return Planned(wanted, original, entry, change)
+
+
+def _with_tags(container: Container, tags: Sequence[Tag]) -> tuple[Sequence[Tag], list[Splice]]:
+    return tags, container.splices(tags)
+
+
+def _taken_back(
+    kind: Kind | None, source: Source, entries: Sequence[Entry]
+) -> tuple[Sequence[Tag], Sequence[Splice]] | None:
+    """Changes undone byte for byte, the newest first; None where the file is not as they left it."""
+    view: View | None = View(source) if entries else None
+    for entry in entries:
+        if view is None or entry.former is None:
+            return None
+        view = restored(view, entry.former, entry.size_after)
+    if view is None:
+        return None
+    try:
+        container = parse_source(kind, view)
+    except TagError:
+        return None
+    return (container.tags, view.splices()) if keep(container) == entries[-1].tags_before else None
 
 
 def _original(uri: str, scratch: str) -> Original:
@@ -369,7 +394,8 @@ class _Goal(NamedTuple):
     """What shall become of a file: unless `outcome` is WRITE, nothing.
 
     `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear. `put_over`:
-    the object is one that we put over this version, and perhaps it was never written down.
+    the object is one that we put over this version, and perhaps it was never written down. `take_back`: the changes to
+    be taken back byte for byte where that can be done, the newest first; `tags` is for where it cannot.
     """
 
     outcome: Outcome
@@ -377,6 +403,7 @@ class _Goal(NamedTuple):
     tags: Callable[[Container], list[Tag]] = lambda container: list(container.tags)
     mtime_ns: int = 0
     put_over: Version | None = None
+    take_back: tuple[Entry, ...] = ()
 
 
 def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
@@ -399,10 +426,11 @@ def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, original: Ori
 
 def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
     first = latest = None
-    values = current
+    values, ours_in_file = current, []
     for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
         if entry.after == values:  # one of ours; before it there may have been another of ours
             first, latest, values = entry, latest or entry, entry.before
+            ours_in_file.append(entry)
     if first is None or latest is None:
         if any(entry.before.genres == current.genres for entry in wanted.entries):
             return _Goal(Outcome.NOTHING, current)
@@ -415,4 +443,4 @@ def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, original: Orig
     ours = original.seen is not None and original.size == latest.size_after
     put_over = (latest.size_before, latest.mtime_ns_before // 1000) if ours else None
     tags = functools.partial(with_kept, kept=first.tags_before, values=first.before)
-    return _Goal(Outcome.WRITE, first.before, tags, mtime_ns, put_over)
+    return _Goal(Outcome.WRITE, first.before, tags, mtime_ns, put_over, tuple(ours_in_file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pipelines.tags.errors import BrokenTag
@@ -13,6 +13,7 @@ from pipelines.tags.model import GENRE, Field, Tag
 _HAS_HEADER, _IS_HEADER = 1 << 31, 1 << 29
 _FOOTER = struct.Struct("<8sIIII8s")  # magic, version, size of items and footer, number of items, flags, reserved
 FOOTER_SIZE = _FOOTER.size
+_NAMES = {"DATE": "Year", "TRACKNUMBER": "Track"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Ape(Tag):
             return ()
         text = "\0".join(values).encode("utf-8")
         key = "Genre" if name == GENRE else name
-        return (Field(name, struct.pack("<II", len(text), 0) + key.encode("ascii") + b"\0" + text),)
+        return (Field(name.upper(), struct.pack("<II", len(text), 0) + key.encode("ascii") + b"\0" + text),)
+
+    def carry(self, words: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
+        return tuple(f for name, texts in words.items() for f in self.encode(_NAMES.get(name, name.title()), texts))
 
     def render(self) -> bytes:
         items = b"".join(field.raw for field in self.fields)
@@ -43,13 +47,6 @@ class Ape(Tag):
             return _FOOTER.pack(b"APETAGEX", self.version, size, len(self.fields), flags, bytes(8))
 
         return (end(self.flags | _IS_HEADER) if self.flags & _HAS_HEADER else b"") + items + end(self.flags)
-
-
-@dataclasses.dataclass(frozen=True)
-class FollowingApe(Ape):
-    """An APE tag beside the ID3v2 tag of an MP3: its genre, if it has one, has to say the same."""
-
-    primary: ClassVar[bool] = False
 
 
 def tag_bytes(footer: bytes) -> int:
@@ -65,13 +62,17 @@ def tag_bytes(footer: bytes) -> int:
     return int(size) + (FOOTER_SIZE if flags & _HAS_HEADER else 0)
 
 
-def parse_ape(data: bytes, kind: type[Ape] = Ape) -> Ape:
+def parse_ape(data: bytes) -> Ape:
     """A whole tag, from its header (if any) to the end of its footer.
 
     Raises:
-        BrokenTag: its items do not add up to its size.
+        BrokenTag: it has not the header that its footer promises, or its items do not add up to its size.
     """
     _, version, size, count, flags, _ = _FOOTER.unpack(data[-FOOTER_SIZE:])
+    if flags & _HAS_HEADER:
+        magic, _, *same, header_flags, _ = _FOOTER.unpack(data[:FOOTER_SIZE])
+        if magic != b"APETAGEX" or same != [size, count] or not header_flags & _IS_HEADER:
+            raise BrokenTag("its APE tag has not the header that its footer promises")
     items = data[-size:-FOOTER_SIZE]
     fields, at = [], 0
     for _ in range(count):
@@ -86,4 +87,4 @@ def parse_ape(data: bytes, kind: type[Ape] = Ape) -> Ape:
         at = stop
     if at != len(items):
         raise BrokenTag(f"its APE tag is damaged: {len(items) - at} bytes belong to no item")
-    return kind(tuple(fields), version=version, flags=flags)
+    return Ape(tuple(fields), version=version, flags=flags)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipelines.tags.id3 import Id3v2, frames_of_id3v1
 from pipelines.tags.model import GENRE, Container, Field, Tag, refit
-from pipelines.tags.mpeg import Stream
 from pipelines.tags.read import PREFIX, TagValues
 
 
@@ -47,16 +45,20 @@ def with_genre(container: Container, genres: Sequence[str], provenance: Mapping[
     Args:
         provenance: names without GENREBEAM_ in lower case, as `read.TagValues` has them.
     """
-    main, *others = container.tags
-    fields = _replaced(main, main.encode(GENRE, genres))
-    fields = [field for field in fields if main.is_genre(field) or not main.is_ours(field)]
-    if not main.exists:
-        fields = [*_from_id3v1(container), *fields]
-    fields += [field for name, values in provenance.items() for field in main.encode(PREFIX + name.upper(), values)]
-    result: list[Tag] = [refit(main, fields)]
-    for tag in others:
-        says_genre = any(tag.is_genre(field) for field in tag.fields)
-        result.append(refit(tag, _replaced(tag, tag.encode(GENRE, genres))) if says_genre else tag)
+    result: list[Tag] = []
+    for number, tag in enumerate(container.tags):
+        if number == container.main:
+            fields = _replaced(tag, tag.encode(GENRE, genres))
+            fields = [field for field in fields if tag.is_genre(field) or not tag.is_ours(field)]
+            if not tag.fields:
+                fields = [*_carried(container), *fields]
+            for name, values in provenance.items():
+                fields += tag.encode(PREFIX + name.upper(), values)
+            result.append(refit(tag, fields))
+        elif any(tag.is_genre(field) for field in tag.fields):
+            result.append(refit(tag, _replaced(tag, tag.encode(GENRE, genres))))
+        else:
+            result.append(tag)
     return result
 
 
@@ -75,14 +77,14 @@ def with_kept(container: Container, kept: Iterable[Kept], values: TagValues) -> 
             result.append(tag)
             continue
         others = [field for field in tag.fields if not tag.is_ours(field)]
-        if not old.exists and (not others or _from_id3v1(container) == tuple(others)):
+        if not old.exists and (not others or _carried(container) == tuple(others)):
             result.append(dataclasses.replace(tag, fields=(), exists=False, slack=old.slack))
         elif old.dialect == tag.dialect:
             for position, raw in old.fields:
                 others.insert(position, Field(_key_of(tag, raw), raw))
             result.append(refit(tag, others, old.slack if old.exists else None))
         else:
-            if number == 0:
+            if number == container.main:
                 others += tag.encode(GENRE, values.genres)
                 for name, texts in values.provenance.items():
                     others += tag.encode(PREFIX + name.upper(), texts)
@@ -97,12 +99,13 @@ def _replaced(tag: Tag, new: Iterable[Field]) -> list[Field]:
     return [*others[:first], *new, *others[first:]]
 
 
-def _from_id3v1(container: Container) -> tuple[Field, ...]:
-    """What a new ID3v2 tag has to say so as not to hide an ID3v1 tag from players that prefer it."""
-    main = container.tags[0]
-    if isinstance(container, Stream) and isinstance(main, Id3v2) and container.v1:
-        return frames_of_id3v1(container.v1, main)
-    return ()
+def _carried(container: Container) -> tuple[Field, ...]:
+    """What a main tag that was empty has to say so as not to hide tags from programs that will now prefer it."""
+    words: dict[str, Sequence[str]] = {}
+    for tag in container.tags:
+        words = {**tag.words(), **words}
+    words.pop(GENRE, None)
+    return container.tags[container.main].carry(words)
 
 
 def _family(dialect: str) -> str:
@@ -111,4 +114,4 @@ def _family(dialect: str) -> str:
 
 def _key_of(tag: Tag, raw: bytes) -> str:
     """Some key that marks a restored field as ours; reading the file back finds the true one."""
-    return next(iter(tag.genre_keys))
+    return next(iter(tag.genre_keys), "")

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import GENRE, Field, Tag
+from pipelines.tags.model import GENRE, Field, Source, Tag
 from pipelines.tags.sniff import id3v2_size
 
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 _DATA_LENGTH, _UNSYNCHRONISED_FRAME = 0x01, 0x02  # flags of a 2.4 frame
 _FRAME_ID = re.compile(rb"[A-Z][A-Z0-9]{2,3}")
+# By the names of Vorbis comments, what RIFF's INFO and ID3v1 can say too.
+_FRAMES = {
+    "TITLE": b"TIT2", "ARTIST": b"TPE1", "ALBUM": b"TALB", "DATE": b"TDRC", "TRACKNUMBER": b"TRCK",
+    "DISCNUMBER": b"TPOS", "COPYRIGHT": b"TCOP", "COMPOSER": b"TCOM", "ENCODEDBY": b"TENC", "ENCODING": b"TSSE",
+    "LANGUAGE": b"TLAN", "LYRICIST": b"TEXT", "ISRC": b"TSRC", "BPM": b"TBPM", "LABEL": b"TPUB", "MEDIA": b"TMED",
+    "REMIXER": b"TPE4",
+}  # fmt: skip
+_FRAMES_2_2 = {b"TCON": b"TCO", b"TXXX": b"TXX"}  # nothing else is ever made for a tag that is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +37,11 @@ class Id3v2(Tag):
         flags: of the header, without the extended header's, which is dropped on writing: it holds a checksum and
             the size of a padding that the change makes wrong.
         syncsafe: False for the 2.4 tags of old iTunes versions, which write sizes above 127 as plain numbers.
-        rest: what follows the last intact frame without being padding; kept, but no reader gets that far.
     """
 
     major: int = 4
     flags: int = 0
     syncsafe: bool = True
-    rest: bytes = b""
 
     genre_keys: ClassVar[frozenset[str]] = frozenset({"TCON", "TCO"})
     provenance_prefix: ClassVar[str] = "TXXX:GENREBEAM_"
@@ -48,34 +54,52 @@ class Id3v2(Tag):
     def encode(self, name: str, values: Sequence[str]) -> tuple[Field, ...]:
         if not values:
             return ()
-        parts = list(values) if name == GENRE else [name, *values]
+        text = "\0".join(values)
+        return (self.text_frame(b"TCON", text) if name == GENRE else self.text_frame(b"TXXX", text, label=name),)
+
+    def text_frame(self, identifier: bytes, text: str, *, start: bytes = b"", label: str | None = None) -> Field:
+        """A frame of text in an encoding that its version has. COMM and TXXX begin with `start` and `label`."""
+        whole = text if label is None else f"{label}\0{text}"
         if self.major == 4:
-            data = b"\x03" + "\0".join(parts).encode("utf-8")
-        elif all(part.isascii() for part in parts):
-            data = b"\x00" + "\0".join(parts).encode("ascii")
-        elif name == GENRE:
-            data = b"\x01" + "\0".join(parts).encode("utf-16")
-        else:  # description and text of TXXX each have a byte order mark
-            data = b"\x01" + name.encode("utf-16") + b"\0\0" + "\0".join(values).encode("utf-16")
-        identifier = {GENRE: b"TCON"}.get(name, b"TXXX")
-        return (self.frame(identifier, data),)
+            code, data = b"\x03", whole.encode("utf-8")
+        elif whole.isascii():
+            code, data = b"\x00", whole.encode("ascii")
+        else:  # label and text each have a byte order mark
+            code, data = b"\x01", text.encode("utf-16")
+            if label is not None:
+                data = label.encode("utf-16") + b"\0\0" + data
+        if self.major == 2:
+            identifier = _FRAMES_2_2[identifier]
+        return self.frame(identifier, code + start + data)
 
     def frame(self, identifier: bytes, data: bytes) -> Field:
         """A frame of this version around `data`."""
         if self.major == 2:
-            raw = identifier[:3] + len(data).to_bytes(3, "big") + data
+            raw = identifier + len(data).to_bytes(3, "big") + data
         else:
             size = _syncsafe(len(data)) if self.major == 4 and self.syncsafe else len(data).to_bytes(4, "big")
             raw = identifier + size + b"\0\0" + data
         return Field(_key(raw, self.major, self.syncsafe), raw)
 
+    def carry(self, words: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
+        fields = []
+        for name, texts in words.items():
+            text = "\0".join(texts)
+            if name == "COMMENT":
+                fields.append(self.text_frame(b"COMM", text, start=b"eng", label=""))
+            elif name in _FRAMES:
+                fields.append(self.text_frame(_FRAMES[name], text))
+            else:
+                fields.append(self.text_frame(b"TXXX", text, label=name))
+        return tuple(fields)
+
     def render(self) -> bytes:
-        body = b"".join(field.raw for field in self.fields) + self.rest
+        body = b"".join(field.raw for field in self.fields)
         footer = bool(self.flags & _FOOTER) and self.major == 4
         if not footer:  # the two exclude each other
             body += bytes(self.slack)
         if self.flags & _UNSYNCHRONISED and self.major < 4:
-            body = re.sub(rb"\xff(?=[\x00\xe0-\xff]|\Z)", b"\xff\x00", body)
+            body = _unsynchronised(body)
         if len(body) >= 1 << 28:
             raise BrokenTag(f"an ID3v2 tag of {len(body)} bytes is more than its size field can hold")
         header = bytes([self.major, 0, self.flags]) + _syncsafe(len(body))
@@ -95,12 +119,16 @@ def parse_id3v2(data: bytes) -> Id3v2:
         raise BrokenTag("its ID3v2 tag is cut off")
     footer = 10 if flags & _FOOTER and major == 4 else 0
     body = data[10 : id3v2_size(data) - footer]
+    if footer and data[10 + len(body) : 13 + len(body)] != b"3DI":
+        raise BrokenTag("its ID3v2 tag promises a footer and has none")
     if flags & _UNSYNCHRONISED and major < 4:
-        body = body.replace(b"\xff\x00", b"\xff")
+        stored, body = body, body.replace(b"\xff\x00", b"\xff")
+        if _unsynchronised(body) != stored:
+            raise BrokenTag("its ID3v2 tag is not unsynchronised as it says")
     if flags & _EXTENDED:
         if major == 2:
             raise BrokenTag("its ID3v2.2 tag is compressed in a way that was never defined")
-        body = body[_unsyncsafe(body[:4]) if major == 4 else 4 + int.from_bytes(body[:4], "big") :]
+        body = body[_extended_header(body, major) :]
         flags &= ~_EXTENDED
     frames, end = _cut(body, major, syncsafe=True)
     syncsafe = True
@@ -108,10 +136,43 @@ def parse_id3v2(data: bytes) -> Id3v2:
         plain_frames, plain_end = _cut(body, major, syncsafe=False)
         if plain_end > end:
             frames, end, syncsafe = plain_frames, plain_end, False
-    rest = body[end:].rstrip(b"\0")
-    slack = len(body) - end - len(rest)
+    if body[end:].strip(b"\0"):
+        # Sizes that lie, names of ID3v2.2 filled up with a blank, ...: programs differ in what they find in there.
+        raise BrokenTag(f"{len(body) - end} bytes of its ID3v2 tag are neither frames nor padding")
     fields = tuple(Field(_key(raw, major, syncsafe), raw) for raw in frames)
-    return Id3v2(fields, True, slack, major=major, flags=flags, syncsafe=syncsafe, rest=rest)
+    return Id3v2(fields, True, len(body) - end, major=major, flags=flags, syncsafe=syncsafe)
+
+
+def _extended_header(body: bytes, major: int) -> int:
+    """Bytes of the extended header that a tag's body begins with: none where only the flag says that there is one.
+
+    Raises:
+        BrokenTag: it does not end where a frame begins.
+    """
+    if _FRAME_ID.fullmatch(body[:4]):
+        return 0
+    size = _unsyncsafe(body[:4]) if major == 4 else 4 + int.from_bytes(body[:4], "big")
+    after = body[size : size + 10]
+    if size < 6 or size > len(body) or (after.strip(b"\0") and not _FRAME_ID.fullmatch(after[:4])):
+        raise BrokenTag("the extended header of its ID3v2 tag has not the size that it states")
+    return size
+
+
+def in_front(source: Source) -> tuple[Id3v2, tuple[int, int]]:
+    """The ID3v2 tag that a file begins with, and where it stands; raises BrokenTag."""
+    header = source.peek(0, 10)
+    if header[:3] != b"ID3" or len(header) < 10:
+        return Id3v2(exists=False), (0, 0)
+    where = (0, id3v2_size(header))
+    return parse_id3v2(source.read(*where)), where
+
+
+def end_of_tags(source: Source) -> int:
+    """Where the ID3v2 tags end that a file begins with; some have several."""
+    at = 0
+    while (head := source.peek(at, at + 10))[:3] == b"ID3" and len(head) == 10:
+        at += id3v2_size(head)
+    return at
 
 
 def _cut(body: bytes, major: int, *, syncsafe: bool) -> tuple[list[bytes], int]:
@@ -153,6 +214,10 @@ def _key(raw: bytes, major: int, syncsafe: bool) -> str:
     return f"TXXX:{text[:end].decode(codec, 'replace')}"
 
 
+def _unsynchronised(body: bytes) -> bytes:
+    return re.sub(rb"\xff(?=[\x00\xe0-\xff]|\Z)", b"\xff\x00", body)
+
+
 def _syncsafe(number: int) -> bytes:
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
@@ -166,7 +231,9 @@ def _unsyncsafe(data: bytes) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Id3v1(Tag):
-    """The genre byte of an ID3v1 tag; its other fields belong to the payload."""
+    """The genre byte of an ID3v1 tag; its other fields belong to the payload. `whole` is all of its 128 bytes."""
+
+    whole: bytes = b""
 
     genre_keys: ClassVar[frozenset[str]] = frozenset({GENRE})
     primary: ClassVar[bool] = False
@@ -187,21 +254,35 @@ class Id3v1(Tag):
     def render(self) -> bytes:
         return self.fields[0].raw
 
+    def words(self) -> dict[str, tuple[str, ...]]:
+        v1 = self.whole
+        comment, track = v1[97:127], b""
+        if comment[28] == 0 and comment[29] != 0:  # ID3v1.1: the last byte is the track number
+            comment, track = comment[:28], str(comment[29]).encode()
+        values = {
+            "TITLE": v1[3:33],
+            "ARTIST": v1[33:63],
+            "ALBUM": v1[63:93],
+            "DATE": v1[93:97],
+            "TRACKNUMBER": track,
+            "COMMENT": comment,
+        }
+        texts = {name: value.split(b"\0")[0].decode("latin-1").strip() for name, value in values.items()}
+        return {name: (text,) for name, text in texts.items() if text}
 
-def frames_of_id3v1(v1: bytes, tag: Id3v2) -> tuple[Field, ...]:
-    """What 128 bytes of ID3v1 say besides the genre, as frames of `tag`.
 
-    Players that find an ID3v2 tag do not look at ID3v1 any more, so a tag made only for the genre would hide the title.
-    """
-    texts = {b"TIT2": v1[3:33], b"TPE1": v1[33:63], b"TALB": v1[63:93], b"TDRC": v1[93:97]}
-    comment = v1[97:127]
-    if comment[28] == 0 and comment[29] != 0:  # ID3v1.1: the last byte is the track number
-        texts[b"TRCK"] = str(comment[29]).encode()
-        comment = comment[:28]
-    fields = []
-    for identifier, value in texts.items():
-        if text := value.split(b"\0")[0].decode("latin-1").strip():
-            fields.append(tag.frame(identifier, b"\x03" + text.encode()))
-    if text := comment.split(b"\0")[0].decode("latin-1").strip():
-        fields.append(tag.frame(b"COMM", b"\x03eng\0" + text.encode()))
-    return tuple(fields)
+_V1_BYTES = 128
+
+
+def has_id3v1(source: Source) -> bool:
+    """Whether a file ends with ID3v1. An APE tag of the right length has TAG, of APETAGEX, in the same place."""
+    at = source.size - _V1_BYTES
+    return at >= 0 and source.peek(at, at + 3) == b"TAG" and source.peek(at - 3, at + 5) != b"APETAGEX"
+
+
+def behind(source: Source) -> list[tuple[Id3v1, tuple[int, int]]]:
+    """The ID3v1 tag that a file ends with, and where its genre stands; empty where there is none."""
+    if not has_id3v1(source):
+        return []
+    whole = source.read(source.size - _V1_BYTES, source.size)
+    return [(Id3v1((Field(GENRE, whole[-1:]),), whole=whole), (source.size - 1, source.size))]

@@ -1,16 +1,81 @@
-"""ID3v2 in a chunk: WAV and AIFF. All other chunks, LIST INFO among them, are payload."""
+"""ID3v2 in a chunk: WAV and AIFF. WAV has a family of its own besides, LIST INFO. All other chunks are payload."""
 
 from __future__ import annotations
 
+import dataclasses
+import struct
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.id3 import Id3v2, parse_id3v2
-from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
+from pipelines.tags.mpeg import spliced
 from pipelines.tags.sniff import id3v2_size
 
 _HEADER = 8
 _SIZE_FIELD = (4, 8)  # of the outermost chunk
+_SEPARATOR = "; "  # INFO has no form of its own for several values
+# By the names of Vorbis comments, as TagLib and FFmpeg call them.
+_INFO_NAMES = {
+    "INAM": "TITLE", "IART": "ARTIST", "IPRD": "ALBUM", "ICMT": "COMMENT", "ICRD": "DATE", "IPRT": "TRACKNUMBER",
+    "ITRK": "TRACKNUMBER", "IGNR": GENRE, "ICOP": "COPYRIGHT", "IMUS": "COMPOSER", "IWRI": "LYRICIST",
+    "ITCH": "ENCODEDBY", "ISFT": "ENCODING", "ILNG": "LANGUAGE", "ISRC": "ISRC", "IBPM": "BPM", "IPUB": "LABEL",
+    "IMED": "MEDIA", "IEDT": "REMIXER", "IENG": "ARRANGER", "ISTR": "PERFORMER", "ICNT": "RELEASECOUNTRY",
+    "IDIT": "ENCODINGTIME", "IBSU": "ARTISTWEBPAGE",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Info(Tag):
+    """A LIST INFO chunk: its genre, if it has one, has to say the same as the ID3 chunk. `number`: of several."""
+
+    number: int = 0
+
+    genre_keys: ClassVar[frozenset[str]] = frozenset({"IGNR"})
+    primary: ClassVar[bool] = False
+
+    @property
+    def dialect(self) -> str:
+        return f"info{self.number or ''}"
+
+    def encode(self, name: str, values: Sequence[str]) -> tuple[Field, ...]:
+        if name != GENRE or not values:
+            return ()
+        text = _SEPARATOR.join(values).encode() + b"\0"
+        return (Field("IGNR", b"IGNR" + struct.pack("<I", len(text)) + text + len(text) % 2 * b"\0"),)
+
+    def render(self) -> bytes:
+        data = b"INFO" + b"".join(field.raw for field in self.fields)
+        return b"LIST" + struct.pack("<I", len(data)) + data
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        words: dict[str, tuple[str, ...]] = {}
+        for field in self.fields:
+            text = field.raw[8 : 8 + struct.unpack_from("<I", field.raw, 4)[0]].split(b"\0")[0]
+            try:
+                value = text.decode("utf-8").strip()
+            except UnicodeDecodeError:
+                value = text.decode("cp1252", "replace").strip()
+            name = _INFO_NAMES.get(field.key, field.key)
+            if value:
+                words.setdefault(name, (value,))
+        if GENRE in words:
+            words[GENRE] = tuple(part for one in words[GENRE] for part in map(str.strip, one.split(";")) if part)
+        return words
+
+
+def _parse_info(data: bytes, number: int) -> Info | None:
+    """The content of a LIST INFO chunk; None where its sizes do not add up."""
+    fields, at = [], 0
+    while at + _HEADER <= len(data):
+        stop = at + _HEADER + int.from_bytes(data[at + 4 : at + 8], "little")
+        if stop > len(data):
+            return None
+        stop = min(stop + stop % 2, len(data))
+        fields.append(Field(data[at : at + 4].decode("latin-1"), data[at:stop]))
+        at = stop
+    return Info(tuple(fields), number=number) if at == len(data) else None
 
 
 class Iff(Container):
@@ -25,6 +90,7 @@ class Iff(Container):
             raise source.broken(f"its header speaks of {self._end} bytes, it has {source.size}")
         self._end = min(self._end, source.size)
         pads, found, at = [], [], 12
+        infos: list[tuple[Info, tuple[int, int]]] = []
         while at + _HEADER <= self._end:
             name, size = source.read(at, at + 4), self._number(source.read(at + 4, at + 8))
             stop = at + _HEADER + size
@@ -33,6 +99,10 @@ class Iff(Container):
             padded = min(stop + size % 2, self._end)
             if name.lower() == b"id3 ":
                 found.append((at, stop, padded))
+            elif little and name == b"LIST" and source.peek(at + 8, at + 12) == b"INFO":
+                info = _parse_info(source.read(at + 12, stop), len(infos))
+                if info and stop == padded:
+                    infos.append((info, (at, stop)))
             else:
                 pads.append((stop, padded))
             at = padded
@@ -53,11 +123,12 @@ class Iff(Container):
                 raise source.broken(str(error)) from None
         else:
             tag = Id3v2(exists=False)
-        self.tags = (tag,)
-        self.holes = tuple(sorted([_SIZE_FIELD, *pads, self._where]))
+        self.tags = (tag, *(info for info, _ in infos))
+        self._infos = [where for _, where in infos]
+        self.holes = tuple(sorted([_SIZE_FIELD, *pads, self._where, *self._infos]))
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
-        (tag,) = tags
+        tag, *infos = tags
         start, stop = self._where
         chunk = b""
         if tag.exists:
@@ -65,10 +136,12 @@ class Iff(Container):
             chunk = self._name + self._bytes(len(data)) + data + len(data) % 2 * b"\0"
             if not self.tags[0].exists:
                 chunk = self._missing_pad + chunk
-        size = self._size + len(chunk) - (stop - start)
+        changes = [Splice(start, stop, chunk), *spliced(self.tags[1:], infos, self._infos)]
+        size = self._size + sum(len(change.data) - (change.stop - change.start) for change in changes)
         if size >= 1 << 32:
             raise BrokenTag("with the tag it would be larger than its size field can hold")
-        return [Splice(*_SIZE_FIELD, self._bytes(size)), Splice(start, stop, chunk)]
+        changes.append(Splice(*_SIZE_FIELD, self._bytes(size)))
+        return sorted(changes, key=lambda change: (change.start, change.stop))
 
     def _number(self, data: bytes) -> int:
         return int.from_bytes(data, self._order)  # type: ignore[arg-type]

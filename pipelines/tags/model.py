@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
 from pipelines.tags.errors import BrokenTag
@@ -53,7 +53,7 @@ class Tag:
     provenance_prefix: ClassVar[str] = PREFIX
     padded: ClassVar[bool] = False  # whether the dialect has padding of its own
     overhead: ClassVar[int] = 0  # bytes that a new tag takes in the file besides what it renders
-    primary: ClassVar[bool] = True  # False for a tag that only follows, such as ID3v1
+    primary: ClassVar[bool] = True  # False for a tag that cannot take everything, such as ID3v1: it only follows
 
     @property
     def dialect(self) -> str:
@@ -67,6 +67,14 @@ class Tag:
     def render(self) -> bytes:
         """The whole tag as it stands in the file, padding included."""
         raise NotImplementedError
+
+    def words(self) -> Mapping[str, Sequence[str]]:
+        """What the tag says, by the names that Vorbis comments have (TITLE, ARTIST, ...); of a tag that follows."""
+        return {}
+
+    def carry(self, words: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
+        """Fields of this dialect that say the same as another tag's `words`."""
+        return ()
 
     def is_genre(self, field: Field) -> bool:
         return field.key in self.genre_keys
@@ -126,7 +134,7 @@ class Container:
     """A parsed file.
 
     Attributes:
-        tags: the tags that may be rewritten; the first takes genre and provenance.
+        tags: the tags that may be rewritten, the container's native family first; `main` takes genre and provenance.
         holes: [start, stop) of all bytes that a change of tags may touch, ascending. The rest is payload.
         opaque: what lies in the holes without being a field, and has to stay (a codec's setup packet).
     """
@@ -135,12 +143,20 @@ class Container:
     holes: tuple[tuple[int, int], ...]
     opaque: bytes = b""
 
+    @property
+    def main(self) -> int:
+        """Which of the tags takes genre and provenance: the first in which something stands, else the first of all.
+
+        A program that finds a tag of the family that it prefers looks at no other, so a new one would hide the old.
+        """
+        return next((i for i, tag in enumerate(self.tags) if tag.primary and tag.fields), 0)
+
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
         """What turns the file into one with these tags, given in the order of `self.tags`. Ascending, disjoint."""
         raise NotImplementedError
 
-    def check_moved(self, new: Container) -> None:
-        """Compare what has to follow a change (offset tables, page numbers) with the rewritten file.
+    def check_moved(self, new: Container, splices: Sequence[Splice]) -> None:
+        """Compare what has to follow a change (offset tables, page numbers) with the file that the splices made.
 
         Raises:
             BrokenTag: something does not point where it pointed before.

@@ -1,13 +1,14 @@
-"""MP4 and M4A: the `ilst` atom as a list of raw atoms, and the offset tables that have to follow when it grows.
+"""MP4, M4A and QuickTime: the families of tags in `moov`, and the offset tables that have to follow when they grow.
 
-ISO/IEC 14496-12 for the boxes; the item list is Apple's (QuickTime File Format, "Metadata").
+iTunes' item list, metadata keys (`mdta`), and user data of QuickTime and 3GPP. ISO/IEC 14496-12 for the boxes, Apple's
+QuickTime File Format ("Metadata", "User Data Text Strings"), 3GPP TS 26.244.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,10 +18,14 @@ from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
 
 _MEAN = "com.apple.iTunes"
 _UTF8 = 1
+_SEPARATOR = "; "  # where a family has no form of its own for several values
+_FIRST_ISO_LANGUAGE = 0x400  # of QuickTime's texts; below it are the Macintosh's own codes and encodings
+_UNDETERMINED = b"\x55\xc4"
 # Boxes with absolute positions that are not followed here; such files are left alone where anything would move.
 # (tfhd has one only where its flags say so.)
 _UNFOLLOWED = {b"tfra", b"iloc", b"saio", b"tfhd"}
 _BASE_DATA_OFFSET = 1
+_PROBE_BYTES = 64
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"moof", b"traf", b"mfra"}
 _HDLR = b"\x00\x00\x00\x21hdlr" + bytes(8) + b"mdirappl" + bytes(9)
 
@@ -29,7 +34,7 @@ _HDLR = b"\x00\x00\x00\x21hdlr" + bytes(8) + b"mdirappl" + bytes(9)
 class Ilst(Tag):
     """An item list; its slack is the content of the `free` atom right behind it (-1: there is none)."""
 
-    genre_keys: ClassVar[frozenset[str]] = frozenset({"\xa9gen", "gnre"})
+    genre_keys: ClassVar[frozenset[str]] = frozenset({"\xa9gen", "gnre"})  # and free-form items of that name
     provenance_prefix: ClassVar[str] = f"----:{_MEAN}:GENREBEAM_".upper()
     padded: ClassVar[bool] = True
     overhead: ClassVar[int] = 8
@@ -47,8 +52,114 @@ class Ilst(Tag):
         mean, label = (_atom(kind, bytes(4) + text.encode()) for kind, text in ((b"mean", _MEAN), (b"name", name)))
         return (Field(f"----:{_MEAN}:{name}", _atom(b"----", mean + label + data)),)
 
+    def is_genre(self, field: Field) -> bool:
+        return super().is_genre(field) or (field.key.startswith("----:") and field.key.lower().endswith(":genre"))
+
     def render(self) -> bytes:
         return b"".join(field.raw for field in self.fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys(Tag):
+    """Metadata keys, and an item list in which numbers stand for them. A field is an entry of `keys` and its item."""
+
+    @property
+    def dialect(self) -> str:
+        return "mdta"
+
+    def is_genre(self, field: Field) -> bool:
+        return field.key.lower() in ("genre", "com.apple.quicktime.genre")
+
+    def encode(self, name: str, values: Sequence[str]) -> tuple[Field, ...]:
+        if not values:
+            return ()
+        if name == GENRE:  # FFmpeg shows one value of a key
+            name = next((field.key for field in self.fields if self.is_genre(field)), "genre")
+            values = [_SEPARATOR.join(values)]
+        entry = _atom(b"mdta", name.encode())
+        data = b"".join(_atom(b"data", struct.pack(">II", _UTF8, 0) + value.encode()) for value in values)
+        return (Field(name, entry + data),)
+
+    def render_keys(self) -> bytes:
+        entries = [field.raw[: _entry_bytes(field)] for field in self.fields]
+        return _atom(b"keys", struct.pack(">II", 0, len(entries)) + b"".join(entries))
+
+    def render(self) -> bytes:
+        items = [_atom(struct.pack(">I", i), f.raw[_entry_bytes(f) :]) for i, f in enumerate(self.fields, 1)]
+        return _atom(b"ilst", b"".join(items))
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        words = {}
+        for field in self.fields:
+            values = _data_texts(field.raw[_entry_bytes(field) :])
+            if self.is_genre(field):
+                words[GENRE] = tuple(part.strip() for value in values for part in value.split(";"))
+            else:
+                words[field.key] = values
+        return words
+
+
+def _entry_bytes(field: Field) -> int:
+    return int.from_bytes(field.raw[:4], "big")
+
+
+def _data_texts(data: bytes) -> tuple[str, ...]:
+    """The texts of the `data` atoms of an item."""
+    texts, at = [], 0
+    while at + 16 <= len(data):
+        size = max(16, int.from_bytes(data[at : at + 4], "big"))
+        if data[at + 11] == _UTF8:
+            texts.append(data[at + 16 : at + size].decode("utf-8", "replace"))
+        at += size
+    return tuple(texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class UserText(Tag):
+    """A genre in the user data of QuickTime (`©gen`) or 3GPP (`gnre`): it has to say the same as the others.
+
+    Attributes:
+        number: among the genres of the user data.
+    """
+
+    number: int = 0
+
+    primary: ClassVar[bool] = False
+
+    @property
+    def dialect(self) -> str:
+        return f"udta{self.number}"
+
+    def is_genre(self, field: Field) -> bool:
+        return True
+
+    def encode(self, name: str, values: Sequence[str]) -> tuple[Field, ...]:
+        if name != GENRE or not self.fields:
+            return ()
+        text = _SEPARATOR.join(values)
+        raw = self.fields[0].raw
+        if raw[4:8] == b"gnre":
+            return (Field("gnre", _atom(b"gnre", raw[8:14] + text.encode() + b"\0")),)
+        language = raw[10:12] if text.isascii() else _UNDETERMINED
+        return (Field("\xa9gen", _atom(b"\xa9gen", struct.pack(">H", len(text.encode())) + language + text.encode())),)
+
+    def render(self) -> bytes:
+        return b"".join(field.raw for field in self.fields)
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        texts = []
+        for field in self.fields:
+            data = field.raw[8:]
+            if field.key == "gnre":
+                text = data[6:]
+                wide = text.startswith((b"\xfe\xff", b"\xff\xfe"))
+                texts.append(text.decode("utf-16" if wide else "utf-8", "replace").split("\0")[0])
+            while field.key != "gnre" and len(data) >= 4:
+                length, language = struct.unpack_from(">HH", data)
+                codec = "mac-roman" if language < _FIRST_ISO_LANGUAGE else "utf-8"
+                texts.append(data[4 : 4 + length].decode(codec, "replace").strip("\0"))
+                data = data[4 + length :]
+        return {GENRE: tuple(part.strip() for text in texts for part in text.split(";"))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +176,7 @@ class _Atom:
 
 
 class Mp4(Container):
-    """moov.udta.meta.ilst, made where any of them is missing."""
+    """moov.udta.meta.ilst, made where any of them is missing; metadata keys and user data where they are there."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -73,32 +184,52 @@ class Mp4(Container):
         moov = next((atom for atom in self._top if atom.name == b"moov"), None)
         if moov is None:
             raise source.broken("it has no moov atom")
+        self._moov = moov
         udta = _child(source, moov, b"udta")
-        meta = udta and _child(source, udta, b"meta")
+        metas = [(moov, _child(source, moov, b"meta"))]
+        if udta:
+            metas += [(udta, atom) for atom in _atoms(source, udta.body, udta.stop) if atom.name == b"meta"]
+        keyed = [(parent, meta) for parent, meta in metas if meta and _child_of_meta(source, meta, b"keys")]
+        meta = next((m for parent, m in metas[1:] if m and (parent, m) not in keyed), None)
         self._parents = [atom for atom in (moov, udta, meta) if atom]
         self._wrappers = [name for name, atom in ((b"udta", udta), (b"meta", meta)) if not atom]
         end = self._parents[-1].stop
         self._where = (end, end)
-        self.tags = (Ilst(exists=False, slack=-1),)
+        tags: list[Tag] = [Ilst(exists=False, slack=-1)]
         if udta and meta:
-            self._find_list(udta, meta)
+            tags[0] = self._find_list(udta, meta) or tags[0]
+        # Where the other tags stand, and the atoms that grow with them.
+        self._others: list[tuple[tuple[tuple[int, int], ...], list[_Atom]]] = []
+        for parent, keyed_meta in keyed[:1]:
+            assert keyed_meta
+            tag, where = _keys(source, keyed_meta)
+            tags.append(tag)
+            self._others.append((where, [moov, *([parent] if parent is not moov else []), keyed_meta]))
+        texts = [a for a in _atoms(source, udta.body, udta.stop) if a.name in (b"\xa9gen", b"gnre")] if udta else []
+        for number, atom in enumerate(texts):
+            assert udta
+            raw = source.read(atom.start, atom.stop)
+            tags.append(UserText((Field(atom.name.decode("latin-1"), raw),), number=number))
+            self._others.append((((atom.start, atom.stop),), [moov, udta]))
+        self.tags = tuple(tags)
         tables = [a for a in _descend(source, self._top) if a.name in (b"stco", b"co64")]
         self._offsets = [(table, _table(source, table)) for table in tables]
         self._unfollowed = [atom.name for atom in _descend(source, self._top) if _is_unfollowed(source, atom)]
-        sizes = [parent.size_field for parent in self._parents]
-        self.holes = tuple(sorted([*sizes, self._where, *((table.body + 8, table.stop) for table in tables)]))
+        parents = {*self._parents, *(parent for _, above in self._others for parent in above)}
+        places = [where for wheres, _ in self._others for where in wheres]
+        sizes = [parent.size_field for parent in parents]
+        self.holes = tuple(sorted({*sizes, self._where, *places, *((t.body + 8, t.stop) for t in tables)}))
 
-    def _find_list(self, udta: _Atom, meta: _Atom) -> None:
+    def _find_list(self, udta: _Atom, meta: _Atom) -> Ilst | None:
         """The item list with the free atom behind it, and the wrappers around it where they hold nothing else."""
         source = self._source
         children = list(_atoms(source, _meta_body(source, meta), meta.stop))
         index = next((i for i, atom in enumerate(children) if atom.name == b"ilst"), None)
         if index is None:
-            return
+            return None
         ilst, following = children[index], children[index + 1 : index + 2]
         free = next((atom for atom in following if atom.name == b"free" and atom.body == atom.start + 8), None)
         stop = free.stop if free else ilst.stop
-        self.tags = (Ilst(_fields(source, ilst), slack=free.stop - free.body if free else -1),)
         self._where = (ilst.start, stop)
         if source.read(meta.start + 8, ilst.start) == bytes(4) + _HDLR and stop == meta.stop:
             self._where, self._wrappers = (meta.start, meta.stop), [b"meta"]
@@ -106,16 +237,26 @@ class Mp4(Container):
             if udta.start + 8 == meta.start and udta.stop == meta.stop:
                 self._where, self._wrappers = (udta.start, udta.stop), [b"udta", b"meta"]
                 self._parents.remove(udta)
+        return Ilst(_fields(source, ilst), slack=free.stop - free.body if free else -1)
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
-        (tag,) = tags
-        data = self._list_atom(tag)
-        start, stop = self._where
-        growth = len(data) - (stop - start)
-        result = [Splice(start, stop, data)]
-        if growth:
-            result += self._grown_parents(growth) + self._moved_offsets(stop, growth)
-        return sorted(result, key=lambda splice: splice.start)
+        ilst, *others = tags
+        changes: list[tuple[list[Splice], list[_Atom]]] = []
+        if ilst != self.tags[0]:
+            assert isinstance(ilst, Ilst)
+            changes.append(([Splice(*self._where, self._list_atom(ilst))], self._parents))
+        for old, new, (where, above) in zip(self.tags[1:], others, self._others, strict=True):
+            if old != new:
+                parts = [new.render_keys(), new.render()] if isinstance(new, Keys) else [new.render()]
+                changes.append(([Splice(*place, data) for place, data in zip(where, parts, strict=True)], above))
+        growth: dict[_Atom, int] = {}
+        for splices, above in changes:
+            for parent in above:
+                growth[parent] = growth.get(parent, 0) + sum(_growth(splice) for splice in splices)
+        changed = [splice for splices, _ in changes for splice in splices]
+        result = [*changed, *self._grown(growth)]
+        result += self._moved_offsets(changed, sum(map(_growth, changed)))
+        return sorted(result, key=lambda splice: (splice.start, splice.stop))
 
     def _list_atom(self, tag: Tag) -> bytes:
         if not tag.exists:
@@ -129,19 +270,22 @@ class Mp4(Container):
             data = _atom(b"udta", data)
         return data
 
-    def _grown_parents(self, growth: int) -> list[Splice]:
+    def _grown(self, growth: Mapping[_Atom, int]) -> list[Splice]:
         result = []
-        for atom in self._parents:
-            size = atom.stop - atom.start + growth
+        for atom, more in growth.items():
+            size = atom.stop - atom.start + more
             start, stop = atom.size_field
             if size >= 1 << 8 * (stop - start):
                 raise self._source.broken("its moov atom would outgrow its size field")
-            if self._source.read(start, stop) != bytes(stop - start):  # 0: "to the end of the file"
+            if more and self._source.read(start, stop) != bytes(stop - start):  # 0: "to the end of the file"
                 result.append(Splice(start, stop, size.to_bytes(stop - start, "big")))
         return result
 
-    def _moved_offsets(self, stop: int, growth: int) -> list[Splice]:
-        """Chunk offsets behind the change move with it."""
+    def _moved_offsets(self, changes: Sequence[Splice], growth: int) -> list[Splice]:
+        """Chunk offsets behind changes move with them."""
+        if not growth:
+            return []
+        stop = max(splice.stop for splice in changes)
         if self._unfollowed and any(atom.start >= stop for atom in self._top):
             boxes = ", ".join(sorted({name.decode() for name in self._unfollowed}))
             raise self._source.broken(f"its tag has no room left, and moving the audio would invalidate {boxes}")
@@ -150,7 +294,7 @@ class Mp4(Container):
             raise self._source.broken("its tag has no room left, and where its audio is entered cannot be told")
         result = []
         for table, offsets in self._offsets:
-            moved = np.where(offsets >= stop, offsets + growth, offsets)
+            moved = _moved(offsets, changes)
             if (moved != offsets).any():
                 dtype = ">u4" if table.name == b"stco" else ">u8"
                 if moved.max() >= 1 << 8 * np.dtype(dtype).itemsize:
@@ -158,27 +302,39 @@ class Mp4(Container):
                 result.append(Splice(table.body + 8, table.stop, moved.astype(dtype).tobytes()))
         return result
 
-    def check_moved(self, new: Container) -> None:
+    def check_moved(self, new: Container, splices: Sequence[Splice]) -> None:
         """Every chunk offset points at the byte it pointed at before."""
         assert isinstance(new, Mp4)
         if len(self._offsets) != len(new._offsets):
             raise new._source.broken("it lost an offset table")
+        changes = [splice for splice in splices if _growth(splice)]
         for (_, old_offsets), (_, offsets) in zip(self._offsets, new._offsets, strict=True):
             if len(old_offsets) != len(offsets):
                 raise new._source.broken("an offset table changed its length")
-            growth = new._source.size - self._source.size  # sizes and tables keep their lengths: one step is all
-            expected = old_offsets + np.where(old_offsets >= self._where[1], growth, 0)
             probes = range(0, len(offsets), max(1, len(offsets) // 64))
-            if not np.array_equal(offsets, expected) or any(
-                self._source.peek(int(old_offsets[i]), int(old_offsets[i]) + 64)
-                != new._source.peek(int(offsets[i]), int(offsets[i]) + 64)
-                for i in probes
-                if not self._in_moov(int(old_offsets[i]))
+            if not np.array_equal(offsets, _moved(old_offsets, changes)) or any(
+                self._probe(int(old_offsets[i])) != new._probe(int(offsets[i])) for i in probes
             ):
                 raise new._source.broken("an offset table does not point at the audio any more")
 
-    def _in_moov(self, offset: int) -> bool:
-        return self._parents[0].start <= offset < self._parents[0].stop
+    def _probe(self, offset: int) -> bytes:
+        """Some bytes of the chunk that begins here. What follows the atom it lies in may be a tag, and change."""
+        within = next((atom for atom in self._top if atom.start <= offset < atom.stop), None)
+        if within is None or within.name == b"moov":
+            return b""
+        return self._source.peek(offset, min(offset + _PROBE_BYTES, within.stop))
+
+
+def _growth(splice: Splice) -> int:
+    return len(splice.data) - (splice.stop - splice.start)
+
+
+def _moved(offsets: NDArray[np.int64], changes: Sequence[Splice]) -> NDArray[np.int64]:
+    """Where chunks lie after changes in front of them."""
+    moved = offsets.copy()
+    for splice in changes:
+        moved += np.where(offsets >= splice.stop, _growth(splice), 0)
+    return moved
 
 
 def _atom(name: bytes, data: bytes) -> bytes:
@@ -220,6 +376,33 @@ def _is_unfollowed(source: Source, atom: _Atom) -> bool:
 
 def _child(source: Source, parent: _Atom, name: bytes) -> _Atom | None:
     return next((atom for atom in _atoms(source, parent.body, parent.stop) if atom.name == name), None)
+
+
+def _child_of_meta(source: Source, meta: _Atom, name: bytes) -> _Atom | None:
+    return next((atom for atom in _atoms(source, _meta_body(source, meta), meta.stop) if atom.name == name), None)
+
+
+def _keys(source: Source, meta: _Atom) -> tuple[Keys, tuple[tuple[int, int], ...]]:
+    """The metadata keys of a `meta` atom with their items, and where both stand.
+
+    Raises:
+        BrokenTag: not one item for each key, in their order; nothing known writes them otherwise.
+    """
+    keys, ilst = (_child_of_meta(source, meta, name) for name in (b"keys", b"ilst"))
+    if not keys or not ilst or keys.start > ilst.start:
+        raise source.broken("it has metadata keys without items")
+    entries = [source.read(a.start, a.stop) for a in _atoms(source, keys.body + 8, keys.stop)]
+    items = [(a.name, source.read(a.body, a.stop)) for a in _atoms(source, ilst.body, ilst.stop)]
+    if [name for name, _ in items] != [struct.pack(">I", number) for number in range(1, len(entries) + 1)]:
+        raise source.broken("the items of its metadata keys are not in the order of the keys")
+    fields = tuple(
+        Field(entry[8:].decode("utf-8", "replace"), entry + data)
+        for entry, (_, data) in zip(entries, items, strict=True)
+    )
+    tag = Keys(fields)
+    if tag.render_keys() + tag.render() != source.read(keys.start, keys.stop) + source.read(ilst.start, ilst.stop):
+        raise source.broken("its metadata keys are in a form that is not known here")
+    return tag, ((keys.start, keys.stop), (ilst.start, ilst.stop))
 
 
 def _meta_body(source: Source, meta: _Atom) -> int:

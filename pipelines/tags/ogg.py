@@ -12,8 +12,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
+from pipelines.tags import id3
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Source, Splice, Tag
+from pipelines.tags.mpeg import spliced
 from pipelines.tags.vorbis import parse_comments
 
 _HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule position, serial, sequence, checksum, segments
@@ -53,8 +55,9 @@ class Ogg(Container):
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._start = id3.end_of_tags(source)
         serial, magic = self._find_stream()
-        pages = (page for page in _pages(source) if page.serial == serial)
+        pages = (page for page in _pages(source, self._start) if page.serial == serial)
         next(pages)  # the stream's header
         comment_pages: list[_Page] = []
         for page in pages:
@@ -77,26 +80,33 @@ class Ogg(Container):
         elif not packet.startswith(prefix):
             raise source.broken("the second packet of its stream is not a comment packet")
         try:
-            self.tags = (parse_comments(packet, prefix),)
+            comments = parse_comments(packet, prefix)
         except BrokenTag as error:
             raise source.broken(str(error)) from None
+        front, where = id3.in_front(source)
+        self.tags, self._front = ((comments, front), [where]) if front.exists else ((comments,), [])
         self._is_flac = magic == b"\x7fFLAC"
         # A chained stream that took the same serial number counts its pages by itself.
         self._later = list(itertools.takewhile(lambda page: not page.flags & _FIRST, pages))
         self.holes = tuple(
-            [(page.start, page.stop) for page in comment_pages]
+            self._front
+            + [(page.start, page.stop) for page in comment_pages]
             + [(page.start + 18, page.start + 26) for page in self._later]
         )
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
-        packet = tags[0].render()
+        comments, *others = tags
+        result = spliced(self.tags[1:], others, self._front)
+        if comments == self.tags[0]:
+            return result
+        packet = comments.render()
         if self._is_flac:
             length = len(packet) - _FLAC_HEADER
             packet = packet[:1] + length.to_bytes(3, "big") + packet[_FLAC_HEADER:]
         new = self._lay_out(packet)
-        first, *others = self._pages
+        first, *rest = self._pages
         # Pages of other streams may lie between ours: the first page's place takes all of them.
-        result = [Splice(first.start, first.stop, b"".join(new)), *(Splice(p.start, p.stop, b"") for p in others)]
+        result += [Splice(first.start, first.stop, b"".join(new)), *(Splice(p.start, p.stop, b"") for p in rest)]
         shift = len(new) - len(self._pages)
         if shift:
             for page in self._later:
@@ -105,7 +115,7 @@ class Ogg(Container):
                 result.append(Splice(page.start + 18, page.start + 26, bytes(data[18:22]) + _checksum(bytes(data))))
         return result
 
-    def check_moved(self, new: Container) -> None:
+    def check_moved(self, new: Container, splices: Sequence[Splice]) -> None:
         """The stream's pages are numbered without a gap wherever they were before."""
         assert isinstance(new, Ogg)
         before = [page.sequence - i for i, page in enumerate(self._later)]
@@ -117,7 +127,7 @@ class Ogg(Container):
     def _find_stream(self) -> tuple[int, bytes]:
         """Serial number and magic of the stream that speaks for the file: sound before pictures."""
         streams: dict[bytes, int] = {}
-        for page in itertools.takewhile(lambda page: page.flags & _FIRST, _pages(self._source)):
+        for page in itertools.takewhile(lambda page: page.flags & _FIRST, _pages(self._source, self._start)):
             head = self._source.read(page.body, min(page.stop, page.body + 16))
             for magic in _PREFIXES:
                 if head.startswith(magic):
@@ -163,8 +173,7 @@ class Ogg(Container):
         return result
 
 
-def _pages(source: Source) -> Iterator[_Page]:
-    at = 0
+def _pages(source: Source, at: int) -> Iterator[_Page]:
     while at < source.size:
         head = source.peek(at, at + _HEADER.size + 255)
         if len(head) < _HEADER.size or head[:4] != b"OggS":

@@ -28,8 +28,11 @@ def parse(file: BinaryIO) -> Container:
         BrokenTag: the structure is damaged where a change would have to rely on it.
         OSError: the file cannot be read.
     """
-    source = Source(file)
-    kind = sniff(file)
+    return parse_source(sniff(file), Source(file))
+
+
+def parse_source(kind: Kind | None, source: Source) -> Container:
+    """The same for a file of which only its bytes are at hand; raises as `parse` does."""
     try:
         return _container(kind, source)
     except (struct.error, IndexError) as error:
@@ -41,9 +44,9 @@ def parse(file: BinaryIO) -> Container:
 def _container(kind: Kind | None, source: Source) -> Container:
     match kind:
         case Kind.MP3 | Kind.TTA:
-            return Stream(source, main=Id3v2)
+            return Stream(source, native=Id3v2)
         case Kind.APE:
-            return Stream(source, main=Ape)
+            return Stream(source, native=Ape)
         case Kind.FLAC:
             return Flac(source)
         case Kind.OGG:

@@ -6,39 +6,18 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from features.errors import UsageError
 from pipelines.tags.read import TagValues
+from pipelines.tags.words import keys, letters, same
 
 POLICIES = ("none", "fill", "merge", "overwrite")
 DEFAULT_USELESS = (
     "Other", "Unknown", "Unknown Genre", "Misc", "Miscellaneous", "Music", "Audio", "None", "No Genre", "Genre",
     "Undefined", "Unclassified", "Not specified", "N/A",
 )  # fmt: skip
-
-# What people write for the same genre, as `_letters` leaves it. Only words that mean the same; no hierarchy.
-_SYNONYMS = {
-    "rap": "hiphop",
-    "hiphoprap": "hiphop",
-    "raphiphop": "hiphop",
-    "hiphopandrap": "hiphop",
-    "rapandhiphop": "hiphop",
-    "countryandwestern": "country",
-    "countrymusic": "country",
-    "classicalmusic": "classical",
-    "popmusic": "pop",
-    "rockmusic": "rock",
-    "rocknroll": "rockandroll",
-    "randb": "rnb",
-    "rhythmandblues": "rnb",
-    "electronica": "electronic",
-    "dnb": "drumandbass",
-    "drumnbass": "drumandbass",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,23 +146,6 @@ def _written_before(provenance: Mapping[str, Sequence[str]]) -> tuple[tuple[str,
     return written, frozenset(text.rpartition(" ")[0] for text in provenance.get("confidence", ()))
 
 
-def _letters(text: str) -> str:
-    """A genre's letters and digits: "Hip-Hop", "hip hop" and "HipHop" are one, "R&B" is randb."""
-    plain = unicodedata.normalize("NFKD", text).casefold().replace("&", "and")
-    return "".join(char for char in plain if char.isalnum())
-
-
-def same(genre: str) -> str:
-    """A key that is equal for spellings and synonyms of one genre."""
-    letters = _letters(genre)
-    return _SYNONYMS.get(letters, letters) or genre.strip()
-
-
-def keys(genre: str) -> set[str]:
-    """The keys of a value and of its parts: "Hip Hop/Rap" covers both, "Pop; Rock" too."""
-    return {same(part) for part in (genre, *re.split(r"[/;,|\\]", genre)) if part.strip()}
-
-
 def is_useless(genre: str, useless: Iterable[str]) -> bool:
     """Whether a genre is as good as none."""
     return not genre.strip() or same(genre) in {same(word) for word in useless}
@@ -196,7 +158,7 @@ def spelled(label: str) -> str:
 
     if label != label.lower():
         return label
-    return next((name for name in TCON.GENRES if _letters(name) == _letters(label)), label)
+    return next((name for name in TCON.GENRES if letters(name) == letters(label)), label)
 
 
 def read_names(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:

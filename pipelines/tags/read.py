@@ -18,7 +18,8 @@ from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
 from features.errors import NotTaggable
 from pipelines.tags.errors import BrokenTag
-from pipelines.tags.sniff import Kind, sniff
+from pipelines.tags.sniff import Kind, id3v2_size, sniff
+from pipelines.tags.words import keys
 
 _ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
 
@@ -54,7 +55,8 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
 def read_tags(file: BinaryIO) -> TagValues:
     """Genre and provenance as an open file's tags have them.
 
-    Where a file has several tags (ID3v2, APEv2 and ID3v1 in an MP3), the first that has a genre speaks.
+    Of a file with several families of tags (ID3v2 and APEv2 in an MP3) it is what all of them say, each genre once.
+    Only ID3v1, with its short list, is not asked where another has an answer.
 
     Raises:
         NotTaggable: none of the containers known here.
@@ -64,14 +66,16 @@ def read_tags(file: BinaryIO) -> TagValues:
     kind = sniff(file)
     if kind is None:
         raise NotTaggable(f"{_name(file)}: not a kind of file that genrebeam can tag")
-    provenance: Mapping[str, tuple[str, ...]] | None = None
+    provenance: Mapping[str, tuple[str, ...]] = {}
     genres: tuple[str, ...] = ()
     try:
         for reader in _READERS[kind]:
+            if reader is _id3v1 and genres:
+                continue
             values = reader(file)
-            provenance = values.provenance if provenance is None else provenance  # of the main tag, which comes first
-            if genres := values.genres:
-                break
+            provenance = provenance or values.provenance
+            known = {key for genre in genres for key in keys(genre)}
+            genres += tuple(genre for genre in values.genres if not keys(genre) <= known)
     except (OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -80,7 +84,7 @@ def read_tags(file: BinaryIO) -> TagValues:
         Exception
     ) as error:  # mutagen promises MutagenError; damaged files get IndexError, struct.error and more out of it
         raise BrokenTag(f"{_name(file)}: its tag cannot be read ({_reason(error)})") from error
-    return TagValues(genres, provenance or {})
+    return TagValues(genres, provenance)
 
 
 def resolve_genres(values: Iterable[str]) -> tuple[str, ...]:
@@ -119,6 +123,9 @@ def _id3v1(file: BinaryIO) -> TagValues:
     file.seek(-128, os.SEEK_END)
     tag = file.read(128)
     number = tag[127]
+    file.seek(-min(131, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    if file.read(8) == b"APETAGEX":  # whose middle looks like ID3v1 where the tag is 131 bytes long
+        return TagValues()
     return TagValues((TCON.GENRES[number],)) if tag[:3] == b"TAG" and number < len(TCON.GENRES) else TagValues()
 
 
@@ -129,7 +136,7 @@ def _apev2(file: BinaryIO) -> TagValues:
     except APENoHeaderError:
         return TagValues()
     texts = {key: list(value) for key, value in tags.items() if isinstance(value, APETextValue)}
-    return _values(next((v for k, v in texts.items() if k.lower() == "genre"), []), texts.items())
+    return _values((v for k, values in texts.items() if k.lower() == "genre" for v in values), texts.items())
 
 
 def _from_comments(tags: Any) -> TagValues:
@@ -146,18 +153,53 @@ def _flac(file: BinaryIO) -> TagValues:
 
 
 def _ogg(file: BinaryIO) -> TagValues:
+    return _from_comments(ogg_reader(file)(behind_id3v2(file)).tags)
+
+
+def ogg_reader(file: BinaryIO) -> Callable[[Any], Any]:
+    """mutagen's class for what the Ogg file holds."""
     from mutagen.oggflac import OggFLAC
     from mutagen.oggopus import OggOpus
     from mutagen.oggspeex import OggSpeex
     from mutagen.oggtheora import OggTheora
     from mutagen.oggvorbis import OggVorbis
 
-    file.seek(0)
+    start = _end_of_id3v2(file)
+    file.seek(start)
     head = file.read(4096)
     readers = {b"OpusHead": OggOpus, b"Speex   ": OggSpeex, b"\x7fFLAC": OggFLAC, b"\x01vorbis": OggVorbis}
-    reader = next((reader for magic, reader in readers.items() if magic in head), OggTheora)
+    return next((reader for magic, reader in readers.items() if magic in head), OggTheora)
+
+
+def behind_id3v2(file: BinaryIO) -> _Behind:
+    """The file without the ID3v2 tags that it begins with."""
+    return _Behind(file, _end_of_id3v2(file))
+
+
+def _end_of_id3v2(file: BinaryIO) -> int:
+    start = 0
     file.seek(0)
-    return _from_comments(reader(file).tags)
+    while len(head := file.read(10)) == 10 and head[:3] == b"ID3":
+        start += id3v2_size(head)
+        file.seek(start)
+    return start
+
+
+class _Behind:
+    """A file without what stands in front of `start`: mutagen looks for Ogg at the very beginning only."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start, self.name = file, start, _name(file)
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
 
 
 def _mp4(file: BinaryIO) -> TagValues:
@@ -165,11 +207,32 @@ def _mp4(file: BinaryIO) -> TagValues:
 
     file.seek(0)
     tags: Any = MP4(file).tags or {}
-    ours = "----:com.apple.iTunes:"
-    free = (
-        (k[len(ours) :], [bytes(v).decode("utf-8", "replace") for v in tags[k]]) for k in tags if k.startswith(ours)
-    )
-    return _values(tags.get("\xa9gen", ()), free)
+    free = [
+        (key.rpartition(":")[2], [bytes(value).decode("utf-8", "replace") for value in tags[key]])
+        for key in tags
+        if key.startswith("----:")
+    ]
+    others = (value for name, values in free if name.lower() == "genre" for value in values)
+    return _values([*tags.get("\xa9gen", ()), *others], free)
+
+
+def _boxes(file: BinaryIO) -> TagValues:
+    """Metadata keys and user data of QuickTime and 3GPP, of which mutagen knows nothing."""
+    from pipelines.tags.mp4 import Mp4
+
+    return _from_words(Mp4, file)
+
+
+def _from_words(container: Callable[..., Any], file: BinaryIO, **options: Any) -> TagValues:
+    """What the tags say that our own parser reads, nothing where it cannot."""
+    from pipelines.tags.model import Source
+
+    try:
+        words = [tag.words() for tag in container(Source(file), **options).tags]
+    except (BrokenTag, struct.error, IndexError):
+        return TagValues()
+    genres = [genre for said in words for genre in said.get("GENRE", ())]
+    return _values(genres, ((name, values) for said in words for name, values in said.items()))
 
 
 def _asf(file: BinaryIO) -> TagValues:
@@ -191,21 +254,9 @@ def _wav(file: BinaryIO) -> TagValues:
 
 def _wav_info(file: BinaryIO) -> TagValues:
     """IGNR of the LIST INFO chunk, the genre that Windows and FFmpeg write."""
-    end = file.seek(0, os.SEEK_END)
-    offset = 12
-    while offset + 8 <= end:
-        file.seek(offset)
-        name, size = struct.unpack("<4sI", file.read(8))
-        if name == b"LIST" and file.read(4) == b"INFO":
-            info, at = file.read(min(size - 4, 1 << 20)), 0
-            while at + 8 <= len(info):
-                field, length = struct.unpack("<4sI", info[at : at + 8])
-                if field == b"IGNR":
-                    text = info[at + 8 : at + 8 + length].split(b"\0")[0]
-                    return _values([text.decode("utf-8", "replace")], ())
-                at += 8 + length + length % 2
-        offset += 8 + size + size % 2
-    return TagValues()
+    from pipelines.tags.iff import Iff
+
+    return _from_words(Iff, file, little=True)
 
 
 def _aiff(file: BinaryIO) -> TagValues:
@@ -226,9 +277,9 @@ _READERS: dict[Kind, tuple[Callable[[BinaryIO], TagValues], ...]] = {
     Kind.MP3: (_id3v2, _apev2, _id3v1),
     Kind.TTA: (_id3v2, _apev2, _id3v1),
     Kind.APE: (_apev2, _id3v2, _id3v1),
-    Kind.FLAC: (_flac,),
-    Kind.OGG: (_ogg,),
-    Kind.MP4: (_mp4,),
+    Kind.FLAC: (_flac, _id3v2, _id3v1),
+    Kind.OGG: (_ogg, _id3v2),
+    Kind.MP4: (_mp4, _boxes),
     Kind.ASF: (_asf,),
     Kind.WAV: (_wav, _wav_info),
     Kind.AIFF: (_aiff,),

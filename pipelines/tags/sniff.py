@@ -40,11 +40,13 @@ def sniff(file: BinaryIO) -> Kind | None:
         if not head:
             return Kind.MP3  # a tag and nothing else; still a place for a tag
         kind = _by_magic(head)
-        if kind in (Kind.FLAC, Kind.APE, Kind.TTA):
+        if kind in (Kind.FLAC, Kind.OGG, Kind.APE, Kind.TTA):
             return kind
+        if kind or _is_other_container(head):
+            return None  # its parts may be found by their distance from the file's beginning
         if head[:3] != b"ID3":
             return Kind.MP3
-    return _by_magic(head) or (Kind.MP3 if _looks_like_mpeg(head) else None)
+    return _by_magic(head) or (Kind.MP3 if _looks_like_mpeg(head, file) else None)
 
 
 def id3v2_size(header: bytes) -> int:
@@ -81,25 +83,54 @@ def _by_magic(head: bytes) -> Kind | None:
     return None
 
 
-def _looks_like_mpeg(head: bytes) -> bool:
+def _looks_like_mpeg(head: bytes, file: BinaryIO) -> bool:
     """Whether the file is a bare stream of MPEG audio or ADTS frames.
 
     It begins with a frame, or with the rest of one that was cut, and from there one frame follows the other to the end
-    of what is seen. Containers that hold MPEG audio (Matroska, AVI, CAF, transport streams) must not be taken for it:
-    an ID3v2 tag in front would spoil them.
+    of what is seen. Containers that hold MPEG audio (Matroska, AVI, CAF, transport streams, archives) must not be taken
+    for it: an ID3v2 tag in front would spoil them. So where it does not begin with a frame, it has to end with one too.
     """
-    if head.startswith(_OTHER_CONTAINERS) or (head[:1] == b"G" and head[188:189] == b"G"):
+    if _is_other_container(head):
         return False
     start = head.find(b"\xff")
     while 0 <= start <= _LONGEST_FRAME:
-        at, frames, kind = start, 0, head[start + 1 : start + 2]
-        while at + 6 <= len(head) and head[at + 1 : at + 2] == kind and (length := _frame_bytes(head[at : at + 6])):
-            at, frames = at + length, frames + 1
-        ended = at + 6 > len(head) or head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"), at)
-        if ended and frames and (frames > 1 or start == 0):
+        end, frames = _run_of_frames(head, start)
+        ended = end + 6 > len(head) or head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"), end)
+        if ended and frames and (start == 0 or (frames > 1 and _ends_with_frames(file))):
             return True
         start = head.find(b"\xff", start + 1)
     return False
+
+
+def _run_of_frames(data: bytes, start: int) -> tuple[int, int]:
+    """Where the frames end that follow one another from `start`, and how many they are."""
+    at, frames, kind = start, 0, data[start + 1 : start + 2]
+    while at + 6 <= len(data) and data[at + 1 : at + 2] == kind and (length := _frame_bytes(data[at : at + 6])):
+        at, frames = at + length, frames + 1
+    return at, frames
+
+
+def _ends_with_frames(file: BinaryIO) -> bool:
+    """Whether frames follow one another up to the tags at the file's end; the last one may be cut off."""
+    size = file.seek(0, os.SEEK_END)
+    tail = _read_at(file, max(0, size - 2 * _HEAD), 2 * _HEAD)
+    for mark in (b"LYRICSBEGIN", b"APETAGEX"):
+        tail = tail[:at] if (at := tail.find(mark)) >= 0 else tail
+    if tail[-128:].startswith(b"TAG"):
+        tail = tail[:-128]
+    start = tail.find(b"\xff")
+    while 0 <= start <= _LONGEST_FRAME:
+        end, frames = _run_of_frames(tail, start)
+        if frames > 1 and end + 6 > len(tail):
+            return True
+        start = tail.find(b"\xff", start + 1)
+    return False
+
+
+def _is_other_container(head: bytes) -> bool:
+    """Whether something begins here that can hold MPEG audio and has no place for our tags."""
+    is_transport_stream = head[:1] == b"G" and head[188:189] == b"G"
+    return head.startswith(_OTHER_CONTAINERS) or is_transport_stream or head[257:262] == b"ustar"
 
 
 _LONGEST_FRAME = 2881  # bytes; 384 kbit/s at 32 kHz in layer 2 is 1728, ADTS can be longer and never is
@@ -114,6 +145,9 @@ _OTHER_CONTAINERS = (
     b".snd",
     b"FORM",
     b"OggS",
+    b"PK\3\4",  # zip
+    b"!<arch>\n",
+    b"0707",  # cpio
 )
 _KBIT_V1 = {
     1: (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),

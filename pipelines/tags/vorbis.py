@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from pipelines.tags import id3
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Field, Source, Splice, Tag
-from pipelines.tags.sniff import id3v2_size
+from pipelines.tags.mpeg import spliced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Comments(Tag):
 
     def encode(self, name: str, values: Sequence[str]) -> tuple[Field, ...]:
         return tuple(Field(name, f"{name}={value}".encode()) for value in values)
+
+    def carry(self, words: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
+        return tuple(field for name, values in words.items() for field in self.encode(name, values))
 
     def render(self) -> bytes:
         entries = [struct.pack("<I", len(field.raw)) + field.raw for field in self.fields]
@@ -83,13 +87,10 @@ _STREAMINFO, _PADDING, _COMMENT, _GONE, _LAST = 0, 1, 4, -1, 0x80
 
 
 class Flac(Container):
-    """`fLaC`, metadata blocks, frames. An ID3v2 tag in front and an ID3v1 tag behind are payload here."""
+    """`fLaC`, metadata blocks, frames. Programs that know no better put ID3v2 in front and ID3v1 behind."""
 
     def __init__(self, source: Source) -> None:
-        at = 0
-        while (head := source.read(at, at + 10))[:3] == b"ID3":
-            at += id3v2_size(head)
-        at += 4
+        at = id3.end_of_tags(source) + 4
         self._blocks: list[tuple[int, int, int]] = []  # type, start, stop (header included)
         last = False
         while not last:
@@ -113,21 +114,26 @@ class Flac(Container):
                 tag = parse_comments(source.read(comments[0][1] + 4, comments[0][2]), kind=FlacComments)
             except BrokenTag as error:
                 raise source.broken(str(error)) from None
-            self.tags = (dataclasses.replace(tag, slack=slack),)
+            tag = dataclasses.replace(tag, slack=slack)
         else:
-            self.tags = (FlacComments(exists=False, slack=slack),)
+            tag = FlacComments(exists=False, slack=slack)
+        front, where = id3.in_front(source)
+        others: list[tuple[Tag, tuple[int, int]]] = [(front, where)] if front.exists else []
+        others += id3.behind(source)
+        self.tags = (tag, *(other for other, _ in others))
+        self._others = [where for _, where in others]
         # The whole of comment and padding; of the other blocks the flag that says "last"; where new blocks go.
         holes = [
             (start, stop if kind == _COMMENT or i == self._padding else start + 1)
             for i, (kind, start, stop) in enumerate(self._blocks)
         ]
         new_blocks = {self._blocks[0][2], self._blocks[-1][2]}
-        self.holes = tuple(sorted([*holes, *((at, at) for at in new_blocks)]))
-        others = [kind for i, (kind, _, _) in enumerate(self._blocks) if kind != _COMMENT and i != self._padding]
-        self.opaque = bytes(others)
+        self.holes = tuple(sorted([*holes, *((at, at) for at in new_blocks), *self._others]))
+        kinds = [kind for i, (kind, _, _) in enumerate(self._blocks) if kind != _COMMENT and i != self._padding]
+        self.opaque = bytes(kinds)
 
     def splices(self, tags: Sequence[Tag]) -> list[Splice]:
-        (tag,) = tags
+        tag, *others = tags
         blocks: list[tuple[int, int, int, bytes | None]] = []  # None: as it stands in the file
         for i, (kind, start, stop) in enumerate(self._blocks):
             if kind == _COMMENT:
@@ -154,4 +160,4 @@ class Flac(Container):
                 if len(data) >= 1 << 24:
                     raise BrokenTag(f"a metadata block of {len(data)} bytes is more than FLAC allows")
                 result.append(Splice(start, stop, bytes([kind | flag]) + len(data).to_bytes(3, "big") + data))
-        return result
+        return sorted([*result, *spliced(self.tags[1:], others, self._others)], key=lambda s: (s.start, s.stop))

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from features.errors import ChangedMeanwhile, ReadOnly, TagError, WriteFailed
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Splice, Tag
+from pipelines.tags.opinion import ReadersDisagree, disagreement, look
 from pipelines.tags.parse import parse
 from pipelines.tags.read import TagValues, read_tags
 
@@ -63,6 +64,7 @@ class Change:
         splices: how to get there.
         temporary: name of the copy, in the same folder; nobody else may use it, so it is made up anew each time.
         mtime_ns: the new file's modification time.
+        is_undo: then programs show the genre that they showed before, which may be another for each.
     """
 
     path: str
@@ -72,6 +74,7 @@ class Change:
     splices: tuple[Splice, ...]
     temporary: str
     mtime_ns: int
+    is_undo: bool = False
 
     @property
     def size_after(self) -> int:
@@ -257,18 +260,32 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     check(os.fstat(new.fileno()).st_size == change.size_after, "the length is wrong")
     try:
         before, after = parse(original), parse(new)
+        holes = _joined(before.holes)
         for splice in change.splices:
-            inside = any(start <= splice.start and splice.stop <= stop for start, stop in before.holes)
+            inside = any(start <= splice.start and splice.stop <= stop for start, stop in holes)
             check(inside, f"bytes {splice.start} to {splice.stop} are no tag's")
         check(_same_outside(original.fileno(), new.fileno(), change.splices, change.identity.size), "the audio differs")
         check(_fields(after, after.tags) == _fields(before, change.tags), "a field differs")
         check(after.opaque == before.opaque, "codec data differ")
-        before.check_moved(after)
+        before.check_moved(after, change.splices)
         values = read_tags(new)
     except BrokenTag as error:
-        raise VerificationFailed(f"{change.path}: the changed copy cannot be read ({error}); left as it is") from error
+        reason = str(error).replace(os.fsdecode(new.name), change.path)
+        raise VerificationFailed(f"{change.path}: the changed copy cannot be read ({reason}); left as it is") from error
     check(values.genres == change.values.genres, f"mutagen reads the genre {list(values.genres)}")
     check(dict(values.provenance) == dict(change.values.provenance), "mutagen reads another provenance")
+    was, is_now = look(original, change.path), look(new, change.path)
+    if what := disagreement(was, is_now, None if change.is_undo else change.values.genres):
+        raise ReadersDisagree(f"{change.path}: in the changed copy {what}; left as it is")
+
+
+def _joined(holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Holes that touch, as one; they are ascending."""
+    result = list(holes[:1])
+    for start, stop in holes[1:]:
+        first, last = result[-1]
+        result[-1:] = [(first, max(last, stop))] if start <= last else [(first, last), (start, stop)]
+    return result
 
 
 def _fields(container: Container, tags: Sequence[Tag]) -> list[tuple[str, list[bytes]]]:

@@ -164,13 +164,13 @@ def test_a_fault_of_ours_costs_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = song(tmp_path)
     other = tagfiles.make(path.parent, "flac", "other")
     tagfiles.results(tmp_path, {p: [("blues", 0.9)] for p in (path, other)}, root=path.parent)
-    parse = changes.parse
+    parse = changes.parse_source
 
-    def stumble(file: Any) -> Any:
-        if file.name.endswith(".mp3"):
+    def stumble(kind: Any, source: Any) -> Any:
+        if source.name.endswith(".mp3"):
             raise RuntimeError("a bug")
-        return parse(file)
+        return parse(kind, source)
 
-    monkeypatch.setattr(changes, "parse", stumble)
+    monkeypatch.setattr(changes, "parse_source", stumble)
     report = tagfiles.apply_all(tmp_path)
     assert (report.written, dict(report.errors)) == (1, {"RuntimeError": 1})
