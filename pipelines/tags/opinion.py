@@ -62,14 +62,13 @@ def look(file: BinaryIO, name: str) -> Shown:
     return Shown(fields, genres, sound)
 
 
-def disagreement(before: Shown, after: Shown, genres: Sequence[str] | None) -> str:
-    """What a reader would show wrongly after a change; empty where all is well.
+def disagreement(before: Shown, after: Shown, genres: Sequence[str]) -> str:
+    """What a reader would show wrongly after a change that is no undo; empty where all is well.
 
     Args:
-        genres: as they were meant; None in an undo, which takes fields away that we had brought, and after which each
-            reader shows the genre that it showed before.
+        genres: as they were meant.
     """
-    for reader, old in before.fields.items() if genres is not None else ():
+    for reader, old in before.fields.items():
         new = after.fields.get(reader)
         if new is None and old:
             return f"{reader} cannot read it any more"
@@ -77,15 +76,12 @@ def disagreement(before: Shown, after: Shown, genres: Sequence[str] | None) -> s
             if (new or {}).get(key) != value:
                 what = "changes" if key in (new or {}) else "disappears"
                 return f"for {reader} the field {key.rpartition('/')[2]!r} {what}"
-    # An undo gives back the bytes of before, and if FFmpeg heard another sound then (a cut file whose last packet our
-    # tag filled up), it shall hear that again; that no byte outside of tags differs is looked at elsewhere.
-    if genres is not None and before.sound and before.sound != after.sound:
+    if before.sound and before.sound != after.sound:
         return "FFmpeg hears another sound" if after.sound is not None else "FFmpeg cannot open it any more"
-    if genres is not None:
-        meant = {key for genre in genres for key in keys(genre)}
-        for reader, text in after.genres.items():
-            if not {key for part in re.split(r"[;/\0]", text) for key in keys(part)} <= meant:
-                return f"{reader} shows the genre {text!r}"
+    meant = {key for genre in genres for key in keys(genre)}
+    for reader, text in after.genres.items():
+        if not {key for part in re.split(r"[;/\0]", text) for key in keys(part)} <= meant:
+            return f"{reader} shows the genre {text!r}"
     return ""
 
 
