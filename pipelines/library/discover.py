@@ -33,6 +33,7 @@ _NOT_AUDIO_SUFFIXES = frozenset(
     .csv .cue .db .doc .docx .htm .html .ini .json .lnk .log .lrc .m3u .m3u8 .md .md5 .nfo .ods .parquet .pdf
     .pls .plist .rtf .sfv .sha1 .sha256 .sqlite .srt .torrent .tsv .txt .url .xls .xlsx .xml .xspf .yaml .yml
     .7z .bz2 .gz .rar .tar .xz .zip .bat .exe .py .sh
+    .als .asd .cdg .kar .mid .midi .pek .reapeaks .rpp .wvc
     """.split()
 )
 # What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
@@ -41,6 +42,9 @@ _JUNK = (
     "._*|.DS_Store|.Trash*|.git|.genrebeam-*|.AppleDouble|.Spotlight-V100|.fseventsd|@eaDir|$RECYCLE.BIN|"
     "System Volume Information|lost+found|Thumbs.db|desktop.ini"
 ).split("|")
+
+
+_LIMIT_NS = 2**63  # times are kept in nanoseconds of 64 bits: from 1678 to 2262
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,13 +159,16 @@ def _judge(path: Path, track_id: str) -> Track | Rejection:
         return _reject(path, track_id, UnreadableFile, reason)
     if not stat.S_ISREG(status.st_mode):
         return _reject(path, track_id, UnreadableFile, "not a regular file")
+    if abs(status.st_mtime_ns) >= _LIMIT_NS:
+        return _reject(path, track_id, UnreadableFile, "its modification time is none that can be kept; touch it")
     return Track(path_uri(path), track_id, status.st_size, status.st_mtime_ns // 1000 / 1e6)
 
 
 def _reject(path: Path, track_id: str, error: type[Exception], reason: str) -> Rejection:
     try:
         status = path.lstat()
-        size, mtime = status.st_size, status.st_mtime_ns // 1000 / 1e6
+        strange = abs(status.st_mtime_ns) >= _LIMIT_NS
+        size, mtime = status.st_size, 0.0 if strange else status.st_mtime_ns // 1000 / 1e6
     except OSError:
         size, mtime = 0, 0.0
     uri = path_uri(path)
@@ -188,11 +195,21 @@ def _read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Re
         if "://" in uri and not uri.startswith("file://"):
             yield _find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
             continue
-        local = local_path(uri)
-        assert local is not None
-        local = Path(os.path.abspath(folder / local.expanduser()))
+        local = _as_people_write_it(uri, folder)
         below = local.is_relative_to(folder)
         yield _judge(local, track_id or (_relative(str(local), folder) if below else path_uri(local).lstrip("/")))
+
+
+def _as_people_write_it(uri: str, folder: Path) -> Path:
+    """The file that a line means; blanks at its end and backslashes count as such only where that is what there is."""
+    path = local_path(uri.replace("file://localhost/", "file:///", 1))
+    assert path is not None
+    exact = Path(os.path.abspath(folder / path.expanduser()))
+    for text in (str(path).rstrip(), str(path).rstrip().replace("\\", "/")):
+        other = Path(os.path.abspath(folder / Path(text).expanduser()))
+        if not os.path.lexists(exact) and os.path.lexists(other):
+            return other
+    return exact
 
 
 def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
@@ -220,11 +237,13 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((row["uri"], row.get("track_id") or "") for row in table if row["uri"])
         else:
             playlist = suffix in (".m3u", ".m3u8")
-            with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-                for line in file:
-                    text = line.rstrip("\r\n")
-                    if text.strip() and not (playlist and text.startswith("#")):
-                        yield text, ""
+            data = path.read_bytes()
+            wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+            content = data.decode("utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape")
+            for line in content.split("\n"):
+                text = line.rstrip("\r")
+                if text.strip() and not (playlist and text.startswith("#")):
+                    yield text, ""
     except OSError as error:
         raise UsageError(f"{path}: this manifest cannot be read: {error.strerror}") from error
 
@@ -259,7 +278,10 @@ def _find_one_remote(uri: str, track_id: str, beam_flags: Sequence[str]) -> Trac
         if objects.is_object(uri):
             seen = objects.stat(uri)
             return _judge_remote(uri, track_id, seen.size, seen.mtime_us / 1e6)
-        ((_, size, mtime),) = _through_beam(glob.escape(uri), beam_flags)
+        try:
+            ((_, size, mtime),) = _through_beam(glob.escape(uri), beam_flags)
+        except UsageError as error:  # one line of a playlist, a radio's address perhaps, must not stop the others
+            raise UnreadableFile(f"no file that can be read from here ({error})") from error
         return _judge_remote(uri, track_id, size, mtime)
     except (UnreadableFile, ValueError) as error:
         reason = str(error) if isinstance(error, UnreadableFile) else "no such file"
