@@ -21,6 +21,7 @@ COMMANDS = {
     "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
     "show": ("pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
     "report": ("pipelines.commands.report", "Make one HTML page of a results folder."),
+    "doctor": ("pipelines.commands.doctor", "Say what works on this machine, and what to do."),
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
     "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
     "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
