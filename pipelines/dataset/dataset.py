@@ -61,7 +61,7 @@ class Dataset:
         return self.folder.lock()
 
     def files(self, kind: str) -> list[str]:
-        """Names of the files of a kind, of all runs or of those whose names begin like this; raises UsageError."""
+        """Names of the files of a kind, of all runs, sorted; raises UsageError."""
         return [name for name in (self.folder / kind).names() if name.endswith(".parquet")]
 
     def read(self, kind: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
