@@ -19,6 +19,7 @@ COMMANDS = {
     "tag": ("pipelines.commands.tag", "Hear the genre of every track in a library."),
     "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
     "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
+    "correct": ("pipelines.commands.correct", "Say that a track is of another genre."),
     "show": ("pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
     "report": ("pipelines.commands.report", "Make one HTML page of a results folder."),
     "doctor": ("pipelines.commands.doctor", "Say what works on this machine, and what to do."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from pipelines.dataset.schema import REJECTS, RESULTS
+from pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_every_feature_and_algorithm_of_compare_is_documented():
     assert not [name for name in names if f"`{name}`" not in text("training.md")]
 
 
-@pytest.mark.parametrize("schema", [RESULTS, REJECTS])
+@pytest.mark.parametrize("schema", [RESULTS, REJECTS, CORRECTIONS])
 def test_every_column_is_documented(schema):
     assert not [name for name in schema.names if f"`{name}`" not in text("results.md")]
 

@@ -20,15 +20,17 @@ import pyarrow.parquet as pq
 
 from features.errors import LedgerError, UsageError
 from features.schema import Rejection
-from pipelines.dataset.schema import JOURNAL, REJECTS, RESULTS, reject_row
+from pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
 from pipelines.storage.folders import Folder, folder_at
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
-SCHEMAS = {RESULTS_DIR: RESULTS, REJECTS_DIR: REJECTS, JOURNAL_DIR: JOURNAL}
+CORRECTIONS_DIR = "corrections"
+SCHEMAS = {RESULTS_DIR: RESULTS, REJECTS_DIR: REJECTS, JOURNAL_DIR: JOURNAL, CORRECTIONS_DIR: CORRECTIONS}
 _ADVICE = {
     RESULTS_DIR: "move it away, and its tracks will be analysed again",
     REJECTS_DIR: "move it away, and its tracks will be analysed again",
     JOURNAL_DIR: "restore it to undo",
+    CORRECTIONS_DIR: "restore it, or move it away and its corrections no longer count",
 }
 _MERGED = "-all"  # what the name of a file ends with that was merged of smaller ones
 _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time

@@ -51,6 +51,15 @@ REJECTS = pa.schema(
     [*_TRACK, pa.field("stage", pa.string()), pa.field("error", pa.string()), pa.field("message", pa.string()), *_RUN]
 )
 
+CORRECTIONS = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("genre", pa.string(), nullable=False),
+        pa.field("at", _TIME, nullable=False),
+        pa.field("by", pa.string()),
+    ]
+)
+
 _PROVENANCE = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.string()))]))
 _FIELDS = pa.list_(pa.struct([("position", pa.int32()), ("raw", pa.binary())]))
 _FORMER = pa.list_(

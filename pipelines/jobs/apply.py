@@ -23,6 +23,7 @@ from rich.table import Table
 from features.errors import UsageError
 from features.schema import Rejection, Track
 from pipelines.dataset import journal
+from pipelines.dataset.corrections import read_corrections
 from pipelines.dataset.dataset import Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
 from pipelines.dataset.ledger import Place, newest_results
@@ -75,7 +76,8 @@ class ApplyReport:
 
 
 def results_to_write(dataset: Place) -> pa.Table:
-    """The newest result of each track, with mtime in microseconds and the versions that tags of ours made of its file.
+    """The newest result of each track, with mtime in microseconds the versions that tags of ours made of its file,
+    and what a person says of it instead.
 
     Raises:
         LedgerError: the dataset cannot be read.
@@ -84,10 +86,13 @@ def results_to_write(dataset: Place) -> pa.Table:
     table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
     origins = Origins.read(dataset)
     families = origins.families()
-    keys = zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True)
+    keys = list(zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True))
     versions = [families.get((track_id, origins.of(track_id, *version))) for track_id, *version in keys]
     column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
-    return table.append_column("versions", column)
+    corrections = read_corrections(dataset)
+    said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id, *_ in keys]
+    correction = pa.array(said, pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]))
+    return table.append_column("versions", column).append_column("correction", correction)
 
 
 def batches_of_results(dataset: Place) -> Batches:

@@ -173,6 +173,9 @@ def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
     first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
     others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
     heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
+    if row["correction"]:
+        said = row["correction"]
+        heard = Heard(((said["genre"], 1.0),), "correction", heard.fingerprint, said["at"], corrected=True)
     versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
     return Wanted(track, heard, frozenset(versions))
 

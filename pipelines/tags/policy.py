@@ -62,12 +62,14 @@ class Heard:
         genres: label and confidence (0 to 1), the surest first.
         model: its id. fingerprint: of the model bundle.
         when: of the analysis; not of the writing, so that writing twice gives the same bytes.
+        corrected: a person says so and not the model. Their word is written as it is, sure, and over what `fill` keeps.
     """
 
     genres: tuple[tuple[str, float], ...]
     model: str
     fingerprint: str
     when: dt.datetime
+    corrected: bool = False
 
 
 class Outcome(str, enum.Enum):
@@ -99,14 +101,14 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
     if policy.policy == "none":
         return Decision(Outcome.NOTHING)
     sure = [(label, score) for label, score in heard.genres if score >= policy.min_confidence][: policy.max_genres]
-    ours = _named(sure, policy)
+    ours = dict(heard.genres) if heard.corrected else _named(sure, policy)
     if not ours:
         return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
     written, added = _written_before(current.provenance)
     if written and written != current.genres and policy.respect_edits:
         return Decision(Outcome.EDITED)
     theirs = [g for g in current.genres if g not in added and not is_useless(g, policy.useless)]
-    if policy.policy == "fill" and theirs:
+    if policy.policy == "fill" and theirs and not heard.corrected:
         return Decision(Outcome.KEPT)
     if policy.policy == "merge":
         known = {key for genre in theirs for key in keys(genre)}

@@ -1,0 +1,117 @@
+"""What a person says of a track counts for more than what the model heard, and the results stay as they are."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tagfiles
+
+from features.errors import LedgerError, UsageError
+from pipelines.cli import main
+from pipelines.dataset.corrections import correct, read_corrections
+from pipelines.dataset.ledger import newest_results
+from pipelines.dataset.schema import CORRECTIONS
+from pipelines.tags.read import read_genres
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> list[Path]:
+    """Two files that the model heard as blues, one sure and one not; the first says Rock."""
+    (tmp_path / "music").mkdir()
+    paths = [tagfiles.make(tmp_path / "music", "mp3", name) for name in ("one", "two")]
+    tagfiles.fill(paths[0], "mp3", "Rock")
+    tagfiles.fill(paths[1], "mp3", None)
+    heard = {paths[0]: [("blues", 0.9)], paths[1]: [("blues", 0.2)]}
+    tagfiles.results(tmp_path / "out", heard, root=tmp_path / "music")
+    return paths
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_track_is_named_by_its_path_or_its_id(songs, tmp_path, by_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path / "music")
+    track = songs[0].name if not by_path else f"../music/{songs[0].name}"
+    assert run("correct", tmp_path / "out", track, "Zouk", "--by", "Ada") == 0
+    said = read_corrections(tmp_path / "out")[songs[0].name]
+    assert (said.genre, said.by) == ("Zouk", "Ada")
+    assert songs[0].name in capsys.readouterr().out
+
+
+def test_the_newest_counts_and_the_results_stay(songs, tmp_path):
+    before = newest_results(tmp_path / "out").to_pylist()
+    for genre in ("Zouk", "Kizomba"):
+        correct(tmp_path / "out", songs[0].name, genre)
+    assert read_corrections(tmp_path / "out")[songs[0].name].genre == "Kizomba"
+    assert newest_results(tmp_path / "out").to_pylist() == before
+
+
+def test_the_newest_counts_whatever_its_file_is_called(songs, tmp_path):
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    later = dt.datetime(2999, 1, 1, tzinfo=dt.timezone.utc)
+    row = {"track_id": songs[0].name, "genre": "Kizomba", "at": later, "by": None}
+    pq.write_table(pa.Table.from_pylist([row], CORRECTIONS), tmp_path / "out" / "corrections" / "0-a.parquet")
+    assert read_corrections(tmp_path / "out")[songs[0].name] == ("Kizomba", later, "")
+
+
+@pytest.mark.parametrize("policy", ["fill", "overwrite"])
+def test_apply_writes_corrections_before_any_prediction_and_undo_takes_them_back(songs, tmp_path, policy):
+    before = [path.read_bytes() for path in songs]
+    for path in songs:  # one says Rock already, of the other the model is not sure
+        correct(tmp_path / "out", path.name, "tropical house")
+    assert tagfiles.apply_all(tmp_path / "out", policy=policy).written == 2
+    assert [read_genres(path) for path in songs] == [("tropical house",)] * 2
+    assert tagfiles.apply_all(tmp_path / "out", policy=policy).written == 0
+    assert tagfiles.apply_all(tmp_path / "out", undo=True).written == 2
+    assert [path.read_bytes() for path in songs] == before
+
+
+def test_merge_adds_a_correction_to_what_is_there(songs, tmp_path):
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    tagfiles.apply_all(tmp_path / "out", policy="merge")
+    assert read_genres(songs[0]) == ("Rock", "Zouk")
+
+
+def test_a_correction_replaces_what_we_wrote_earlier(songs, tmp_path):
+    tagfiles.apply_all(tmp_path / "out")
+    assert read_genres(songs[0]) == ("Blues",)
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    tagfiles.apply_all(tmp_path / "out")
+    assert read_genres(songs[0]) == ("Zouk",)
+
+
+def test_an_edit_in_the_file_is_respected(songs, tmp_path):
+    tagfiles.apply_all(tmp_path / "out")
+    tagfiles.fill(songs[0], "mp3", "Jazz")
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    tagfiles.apply_all(tmp_path / "out")
+    assert read_genres(songs[0]) == ("Jazz",)
+
+
+@pytest.mark.parametrize("genre", ["", "  ", "two\nlines", "nul\0"])
+def test_what_no_tag_could_hold_is_refused(songs, tmp_path, genre):
+    with pytest.raises(UsageError):
+        correct(tmp_path / "out", songs[0].name, genre)
+    assert not read_corrections(tmp_path / "out")
+
+
+def test_an_unknown_track_and_a_folder_without_results_get_one_line(songs, tmp_path, capsys):
+    assert run("correct", tmp_path / "out", "three.mp3", "Zouk") == 2
+    assert run("correct", tmp_path / "music", songs[0].name, "Zouk") == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2 and "three.mp3" in shown[0] and "no results here" in shown[1]
+
+
+def test_a_damaged_file_is_named(songs, tmp_path):
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    next((tmp_path / "out" / "corrections").iterdir()).write_bytes(b"PAR1")
+    with pytest.raises(LedgerError, match="corrections"):
+        read_corrections(tmp_path / "out")
