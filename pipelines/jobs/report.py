@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 from features.errors import BundleError, GenrebeamError
 from model.bundle import DEFAULT, load_config
 from pipelines.dataset import journal
+from pipelines.dataset.corrections import read_corrections
 from pipelines.dataset.dataset import REJECTS_DIR, existing
 from pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
 from pipelines.storage.copies import local_folder
 
 _COLUMNS = ["track_id", "genre", "confidence", "duration_s", "top", "genre_before", "model_id", "model_fingerprint"]
 _BINS = 20  # of the confidence, from 0 to 1
-_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS = 100, 200, 20, 5, 50  # that the page lists
+_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED = 100, 200, 20, 5, 50, 100  # that the page lists
 _BLEND = 0.25  # a second genre that is heard so often makes a blend
 _OUTERMOST = "(outermost folder)"
 
@@ -53,6 +54,7 @@ class Summary:
         rejects: class of reasons to tracks, advice and examples.
         runs: the reports of runs, newest first.
         models: model_id and fingerprint to tracks.
+        corrections, corrected: how many tracks people set right, and the latest: track_id, heard, genre, at, by.
         card: metrics.json of the model that heard most, with its labels; None where it is not at hand.
     """
 
@@ -71,6 +73,8 @@ class Summary:
     runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     models: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     card: dict[str, Any] | None = None
+    corrections: int = 0
+    corrected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def summarise(place: Place) -> Summary:
@@ -89,7 +93,13 @@ def summarise(place: Place) -> Summary:
     blends: collections.Counter[tuple[str, str]] = collections.Counter()
     histogram = np.zeros(_BINS, np.int64)
     uncertain: list[tuple[float, int, dict[str, Any]]] = []
+    corrections = read_corrections(dataset)
+    latest = sorted(corrections.items(), key=lambda item: item[1].at, reverse=True)[:_CORRECTED]
+    listed = pa.array([track_id for track_id, _ in latest], pa.string())
+    heard: dict[str, str] = {}
     for table in newest_results_by_file(dataset, _COLUMNS):
+        found = table.filter(pc.is_in(table["track_id"], value_set=listed))
+        heard |= zip(found["track_id"].to_pylist(), found["genre"].to_pylist(), strict=True)
         summary.tracks += len(table)
         summary.with_genre_before += pc.sum(pc.greater(pc.list_value_length(table["genre_before"]), 0)).as_py() or 0
         for row in table.group_by("genre").aggregate([("track_id", "count"), ("duration_s", "sum")]).to_pylist():
@@ -106,6 +116,8 @@ def summarise(place: Place) -> Summary:
                 heapq.heappop(uncertain)
         _count_folders(table, folders)
         _count_blends(table, blends)
+    summary.corrections = len(corrections)
+    summary.corrected = [{"track_id": name, "heard": heard.get(name), **one._asdict()} for name, one in latest]
     summary.hours = sum(hours.values())
     summary.genres = [(genre, count, hours[genre]) for genre, count in genres.most_common()]
     summary.confidence = histogram.tolist()

@@ -10,6 +10,7 @@ from features.errors import UsageError
 from features.schema import Rejection, Track
 from model.bundle import DEFAULT, load_config
 from pipelines.commands.report import command
+from pipelines.dataset.corrections import correct
 from pipelines.dataset.dataset import RESULTS_DIR, Dataset
 from pipelines.jobs.report import summarise, to_html
 
@@ -102,3 +103,15 @@ def test_the_command_writes_a_file_and_says_so(dataset, tmp_path):
 def test_a_folder_without_results_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="no results here"):
         summarise(tmp_path)
+
+
+def test_corrections_are_listed_beside_what_was_heard_and_stay_text(dataset):
+    assert "Corrections" not in to_html(summarise(dataset))
+    correct(dataset, "A/2.mp3", "Zouk", by="Ada")
+    correct(dataset, EVIL, "<b>Bossa</b>")
+    summary = summarise(dataset)
+    assert summary.corrections == 2
+    shown = [(row["track_id"], row["heard"], row["genre"], row["by"]) for row in summary.corrected]
+    assert shown == [(EVIL, "rock", "<b>Bossa</b>", ""), ("A/2.mp3", "jazz", "Zouk", "Ada")]
+    page = to_html(summary)
+    assert "Zouk" in page and "<b>Bossa" not in page
