@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,7 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
 @click.command("apply", cls=BeamCommand)
 @click.argument("results", metavar="DIR")
 @apply_options("fill")
+@click.option("--only-corrected", is_flag=True, help="Only tracks that were corrected with `genrebeam correct`.")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
 @click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
@@ -96,6 +98,7 @@ def command(
     ctx: click.Context,
     results: str,
     apply: ApplyOptions,
+    only_corrected: bool,
     workers: int | None,
     runner: str | None,
     shared_filesystem: bool,
@@ -108,6 +111,7 @@ def command(
     change is journalled in DIR/applied first; `genrebeam undo DIR` takes it back.
     """
     console = Console(stderr=True, highlight=False)
+    apply = dataclasses.replace(apply, only_corrected=only_corrected)
     if runner:
         engine = Engine(runner, flags=tuple(ctx.obj), shared_filesystem=shared_filesystem)
         with quiet_libraries(results, debug=debug) as terminal:

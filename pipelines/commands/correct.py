@@ -13,23 +13,27 @@ from pipelines.dataset.corrections import correct
 @click.command("correct")
 @click.argument("results", metavar="DIR")
 @click.argument("track")
-@click.argument("genre")
+@click.argument("genre", required=False)
 @click.option("--by", metavar="NAME", help="Who says so.  [default: the user]")
+@click.option("--withdraw", is_flag=True, help="Instead of GENRE: what the model heard counts again.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def command(results: str, track: str, genre: str, by: str | None, debug: bool) -> None:
+def command(results: str, track: str, genre: str | None, by: str | None, withdraw: bool, debug: bool) -> None:
     """Say that TRACK, a path or a track_id of the results in DIR, is of GENRE: any word, the model's or yours.
 
     The results stay what was heard. `genrebeam apply DIR` writes the correction in place of the prediction.
     """
+    if withdraw == (genre is not None):
+        raise UsageError("give either a GENRE or --withdraw")
     try:
-        track_id = correct(results, track, genre, by=_user() if by is None else by)
+        track_id = correct(results, track, genre, by=user() if by is None else by)
     except OSError as error:
         raise UsageError(f"{results}: cannot be written: {error.strerror or error}") from error
-    click.echo(f"{track_id}  -> {genre.strip()}")
+    click.echo(f"{track_id}  withdrawn" if genre is None else f"{track_id}  -> {genre.strip()}")
 
 
-def _user() -> str:
+def user() -> str:
+    """The name of the account; empty where it has none, as in many containers."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):
-        return ""  # a container whose user has no name
+    except (OSError, KeyError, ImportError):
+        return ""

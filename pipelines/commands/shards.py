@@ -17,7 +17,15 @@ from features.schema import Track
 from model.shardset import ShardSet
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine, usable_cores
-from pipelines.jobs.shards import AudioSource, Source, StoredLogMels, plan, stored_log_mels, write_shards
+from pipelines.jobs.shards import (
+    AudioSource,
+    Source,
+    StoredLogMels,
+    corrected_tracks,
+    plan,
+    stored_log_mels,
+    write_shards,
+)
 from pipelines.library.discover import discover
 from pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
 from pipelines.stages.extract import ExtractConfig
@@ -33,6 +41,13 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option(
     "--stored-log-mels", "stored", is_flag=True, help="LIBRARY holds NAME.npy.xz + NAME.csv instead of audio."
 )
+@click.option("--corrections", is_flag=True, help="LIBRARY is a results folder, whose corrections are the labels.")
+@click.option(
+    "--sure",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="With --corrections: also tracks that nobody corrected and the model was so sure of.",
+)
 @click.option("--claims", help="JSON file {column: {value: [genres]}} for rows without a genre, or gtzan10.")
 @click.option("--genres", help="The genres to learn, separated by commas.  [default: all that occur]")
 @click.option("--hop-length", type=int, default=FrontEnd().hop_length, show_default=True, help="Samples per frame.")
@@ -47,6 +62,8 @@ def command(
     labels_file: Path | None,
     fma_file: Path | None,
     stored: bool,
+    corrections: bool,
+    sure: float | None,
     claims: str | None,
     genres: str | None,
     hop_length: int,
@@ -58,7 +75,7 @@ def command(
 ) -> None:
     """Make labelled training shards of the tracks in LIBRARY.
 
-    Labels come from --labels, from --fma, or from folders named after genres (GTZAN's own layout; it gets
+    Labels come from --labels, --fma, --corrections, or from folders named after genres (GTZAN's own layout; it gets
     its fault-filtered split). A track without a split gets its artist's, else one by a hash of the artist.
     """
     shares = _shares(split_shares)
@@ -66,7 +83,7 @@ def command(
         front_end = dataclasses.replace(FrontEnd(), hop_length=hop_length)
     except ValueError as error:
         raise UsageError(f"--hop-length {hop_length}: {error}") from error
-    tracks, labels, source = _inputs(library, labels_file, fma_file, stored, claims, front_end)
+    tracks, labels, source = _inputs(library, labels_file, fma_file, stored, corrections, sure, claims, front_end)
     plans = plan(tracks, assign_splits(labels, shares), tracks_per_shard=tracks_per_shard)
     named = tuple(name.strip() for name in genres.split(",")) if genres else ()
     engine = Engine(workers=workers if workers is not None else usable_cores())
@@ -81,6 +98,8 @@ def _inputs(
     labels_file: Path | None,
     fma_file: Path | None,
     stored: bool,
+    corrections: bool,
+    sure: float | None,
     claims: str | None,
     front_end: FrontEnd,
 ) -> tuple[list[Track], dict[str, Labels], Source]:
@@ -90,8 +109,15 @@ def _inputs(
             meanings = gtzan10_claims() if claims == "gtzan10" else json.loads(Path(claims).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--claims {claims}: {error}; name a JSON file, or gtzan10") from error
-    if sum((stored, labels_file is not None, fma_file is not None)) > 1:
-        raise UsageError("give one of --labels, --fma and --stored-log-mels")
+    if sum((stored, corrections, labels_file is not None, fma_file is not None)) > 1:
+        raise UsageError("give one of --labels, --fma, --corrections and --stored-log-mels")
+    if sure is not None and not corrections:
+        raise UsageError("--sure goes with --corrections")
+    if corrections:
+        if len(library) > 1:
+            raise UsageError("--corrections takes one results folder")
+        tracks, labels = corrected_tracks(library[0], sure=sure)
+        return tracks, labels, AudioSource(ExtractConfig(front_end))
     if stored:
         if len(library) > 1:
             raise UsageError("--stored-log-mels takes one folder")

@@ -1,17 +1,19 @@
-"""Genres that people set right. Rows beside the results, which stay what was heard; the newest counts."""
+"""Genres that people set right. Rows beside the results, which stay what was heard; the newest of a track counts."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
-import secrets
 from typing import NamedTuple
 
-from features.errors import UsageError
+from features.errors import LedgerError, UsageError
 from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.dataset.schema import storable
 from pipelines.storage.places import path_uri
+
+_LONGEST = 200  # characters of a genre
 
 
 class Correction(NamedTuple):
@@ -22,42 +24,95 @@ class Correction(NamedTuple):
     by: str
 
 
+@dataclasses.dataclass
+class Corrections:
+    """The newest correction of each track that has one, by track_id; `refresh` reads what has been added since."""
+
+    dataset: Dataset
+    newest: dict[str, Correction] = dataclasses.field(default_factory=dict)
+    _seen: set[str] = dataclasses.field(default_factory=set)
+    _times: dict[str, dt.datetime] = dataclasses.field(default_factory=dict)  # of withdrawals, too
+
+    def refresh(self) -> Corrections:
+        """Raises LedgerError."""
+        try:
+            self._read()
+        except LedgerError:  # `apply` may have merged files since they were listed: look once more
+            self._read()
+        return self
+
+    def _read(self) -> None:
+        for name in self.dataset.files(CORRECTIONS_DIR):
+            if name not in self._seen:
+                for row in self.dataset.read(CORRECTIONS_DIR, name).to_pylist():
+                    self._take(row["track_id"], row["genre"], row["at"], row["by"] or "")
+                self._seen.add(name)
+
+    def _take(self, track_id: str, genre: str | None, at: dt.datetime, by: str) -> None:
+        if track_id in self._times and at < self._times[track_id]:
+            return
+        self._times[track_id] = at
+        if genre is None:
+            self.newest.pop(track_id, None)
+        else:
+            self.newest[track_id] = Correction(genre, at, by)
+
+
 def read_corrections(place: Place) -> dict[str, Correction]:
     """The newest correction of each track that has one, by track_id; raises LedgerError."""
-    rows = Dataset.at(place).rows(CORRECTIONS_DIR).sort_by("at").to_pylist()
-    return {row["track_id"]: Correction(row["genre"], row["at"], row["by"] or "") for row in rows}
+    return Corrections(Dataset.at(place)).refresh().newest
 
 
-def correct(place: Place, track: str, genre: str, *, by: str = "") -> str:
-    """Write down that a track is of a genre, a word of the model's or not; returns its track_id.
-
-    No lock is needed: a correction is a file of its own, so a run may be tagging meanwhile.
+def correct(place: Place, track: str, genre: str | None, *, by: str = "") -> str:
+    """Write down that a track is of a genre, or withdraw what was said of it; returns its track_id.
 
     Args:
         track: a track_id as the results have it, or the path or URL of the file.
+        genre: a word of the model's or not, or several, separated by semicolons; None to withdraw.
 
     Raises:
-        UsageError: no results there, none of this track, or a genre that no tag could hold.
+        UsageError: no results there, none of this track, nothing to withdraw, or a genre that no tag could hold.
         LedgerError: the dataset cannot be read.
         OSError: it cannot be written.
     """
-    genre = genre.strip()
-    if not genre or not genre.isprintable():
-        raise UsageError(f"{genre!r} is no genre: give a word or some, on one line")
     dataset = existing(place)
+    track_id = _track_named(dataset, track)
+    if genre is None and track_id not in read_corrections(dataset):
+        raise UsageError(f"{track_id}: nobody has corrected it, so there is nothing to withdraw")
+    write_down(dataset, track_id, genre, by=by)
+    return track_id
+
+
+def write_down(dataset: Dataset, track_id: str, genre: str | None, *, by: str = "") -> None:
+    """The same for a track_id that is known to be one.
+
+    No lock is needed: a correction is a file of its own, so a run may be tagging meanwhile.
+
+    Raises:
+        UsageError: a genre that no tag could hold.
+        OSError: it cannot be written.
+    """
+    if genre is not None:
+        genre = "; ".join(words_of(genre))
+        if not genre or not genre.isprintable() or len(genre) > _LONGEST:
+            raise UsageError(f"{genre[:40]!r} is no genre: give a word or some, on one line")
+    now = dt.datetime.now(dt.timezone.utc)
+    row = {"track_id": track_id, "genre": genre, "at": now, "by": storable(by)}
+    dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", [row])  # a name for each day, by which `apply` merges the files
+
+
+def words_of(genre: str) -> tuple[str, ...]:
+    """The genres of a correction: "Rock; Metal" is two, no word twice."""
+    return tuple(dict.fromkeys(word.strip() for word in genre.split(";") if word.strip()))
+
+
+def _track_named(dataset: Dataset, track: str) -> str:
     rows = newest_results(dataset, ["track_id", "uri"])
     track_ids = rows["track_id"].to_pylist()
     if track in track_ids:
-        track_id = track
-    else:
-        names = {track, path_uri(os.path.abspath(track))}
-        found = [one for one, uri in zip(track_ids, rows["uri"].to_pylist(), strict=True) if uri in names]
-        if not found:
-            raise UsageError(
-                f"{track}: no result of it in {dataset}; give its path, or its track_id as results have it"
-            )
-        track_id = found[0]
-    now = dt.datetime.now(dt.timezone.utc)
-    row = {"track_id": track_id, "genre": storable(genre), "at": now, "by": storable(by)}
-    dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", [row])
-    return track_id
+        return track
+    names = {track, path_uri(os.path.abspath(track))}
+    for track_id, uri in zip(track_ids, rows["uri"].to_pylist(), strict=True):
+        if uri in names:
+            return track_id
+    raise UsageError(f"{track}: no result of it in {dataset}; give its path, or its track_id as results have it")

@@ -54,7 +54,7 @@ REJECTS = pa.schema(
 CORRECTIONS = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
-        pa.field("genre", pa.string(), nullable=False),
+        pa.field("genre", pa.string()),  # null: an earlier word is withdrawn
         pa.field("at", _TIME, nullable=False),
         pa.field("by", pa.string()),
     ]

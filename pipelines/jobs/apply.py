@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime as dt
+import functools
 import itertools
 import secrets
 import sys
@@ -24,7 +25,7 @@ from features.errors import UsageError
 from features.schema import Rejection, Track
 from pipelines.dataset import journal
 from pipelines.dataset.corrections import read_corrections
-from pipelines.dataset.dataset import Dataset, existing
+from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
@@ -75,29 +76,34 @@ class ApplyReport:
         return self.outcomes[Outcome.FAILED.value]
 
 
-def results_to_write(dataset: Place) -> pa.Table:
-    """The newest result of each track, with mtime in microseconds the versions that tags of ours made of its file,
+def results_to_write(dataset: Place, *, only_corrected: bool = False) -> pa.Table:
+    """The newest result of each track, with mtime in microseconds, the versions that tags of ours made of its file,
     and what a person says of it instead.
+
+    Args:
+        only_corrected: leave out the tracks of which nobody has said anything.
 
     Raises:
         LedgerError: the dataset cannot be read.
     """
     table = newest_results(dataset, RESULT_COLUMNS)
+    corrections = read_corrections(dataset)
+    if only_corrected:
+        table = table.filter(pc.is_in(table["track_id"], value_set=pa.array(corrections, pa.string())))
     table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
     origins = Origins.read(dataset)
     families = origins.families()
     keys = list(zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True))
     versions = [families.get((track_id, origins.of(track_id, *version))) for track_id, *version in keys]
     column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
-    corrections = read_corrections(dataset)
     said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id, *_ in keys]
     correction = pa.array(said, pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]))
     return table.append_column("versions", column).append_column("correction", correction)
 
 
-def batches_of_results(dataset: Place) -> Batches:
+def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batches:
     """The newest result of each track as something to write; raises LedgerError."""
-    table = results_to_write(dataset)
+    table = results_to_write(dataset, only_corrected=only_corrected)
     rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
     return Batches(len(table), _batched(map(wanted_from_row, rows)))
 
@@ -212,7 +218,10 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
     if options.tags.policy == "none":
         return ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     with task.dataset.lock():
-        return _ask_and_work(batches_of_results, task, console, "Write genres into")
+        if not options.dry_run:
+            task.dataset.merge(CORRECTIONS_DIR)
+        read = functools.partial(batches_of_results, only_corrected=options.only_corrected)
+        return _ask_and_work(read, task, console, "Write genres into")
 
 
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
@@ -258,6 +267,7 @@ def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str)
 _MEANINGS = {
     Outcome.SAME: "say so already",
     Outcome.KEPT: "have a genre of their own",
+    Outcome.HELD: "corrected, but have a genre: --only-corrected --write-tags overwrite",
     Outcome.EDITED: "were edited after we wrote them; --even-if-edited overrides that",
     Outcome.UNSURE: "below --min-confidence",
     Outcome.NOTHING: "nothing to do",
@@ -281,7 +291,7 @@ def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
     counts = Table(show_header=False, box=None, pad_edge=False)
     counts.add_column(style="bold")
     counts.add_column(justify="right")
-    counts.add_column()
+    counts.add_column(overflow="fold")
     counts.add_row("would change" if planned else "changed", f"{report.written:,}", "")
     for outcome, meaning in _MEANINGS.items():
         if count := report.outcomes[outcome.value]:

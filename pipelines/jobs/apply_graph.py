@@ -38,7 +38,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": engine.beam_flags()}
     plan = f".genrebeam-plan-{run_id}.parquet"
     with dataset.lock(), journal.run(dataset, run_id, summary):
-        rows = results_to_write(dataset)
+        rows = results_to_write(dataset, only_corrected=options.only_corrected)
         engine.check_places([("DIR", str(dataset)), *(("the file", uri) for uri in rows["uri"].to_pylist())])
         write_plan(dataset.folder, plan, rows)
         try:

@@ -33,11 +33,15 @@ from features.schema import AudioInfo, Rejection, Track, TrackFeatures
 from model import shardset
 from model.shardset import ShardSet, Split
 from model.splits import position
+from pipelines.dataset.corrections import read_corrections, words_of
+from pipelines.dataset.dataset import existing
+from pipelines.dataset.ledger import Place, newest_results
 from pipelines.dataset.schema import REJECTS, reject_row
 from pipelines.engine.runner import Engine
 from pipelines.library.labels import Claims, from_table, straddling
 from pipelines.stages.extract import ExtractConfig, ExtractFeatures
 from pipelines.storage.folders import Folder, folder_at
+from pipelines.tags.words import same
 
 _PARTS = ".parts"  # one JSON file per finished shard, until dataset.json sums them up
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)  # shards do not depend on when they were written
@@ -136,6 +140,45 @@ def stored_log_mels(folder: Path, claims: Claims | None) -> tuple[list[Track], d
             labels[track_id] = dataclasses.replace(by_id[clip], group=track_id if group == clip else group)
     if not tracks:
         raise UsageError(f"{folder}: no NAME.npy.xz with stored log-Mels in it")
+    return tracks, labels
+
+
+def corrected_tracks(place: Place, *, sure: float | None = None) -> tuple[list[Track], dict[str, Labels]]:
+    """Tracks of a results folder, labelled by what people said of them.
+
+    A word that means a genre of the model's becomes that genre, and spellings of one word become its oldest. The folder
+    that a track lies in stands for its artist, whom results do not have.
+
+    Args:
+        sure: take tracks that nobody corrected too, where the model was at least so sure of them, 0 to 1.
+
+    Raises:
+        UsageError: no results there, or nothing to learn from.
+        LedgerError: the dataset cannot be read.
+    """
+    dataset = existing(place)
+    rows = newest_results(dataset, ["uri", "track_id", "size", "mtime", "genre", "confidence"])
+    rows = rows.set_column(3, "mtime", rows["mtime"].cast(pa.int64()))
+    said = read_corrections(dataset)
+    names = {same(genre): genre for genre in rows["genre"].unique().to_pylist() if genre}
+    for correction in sorted(said.values(), key=lambda one: one.at):
+        for word in words_of(correction.genre):
+            names.setdefault(same(word), word)
+    tracks: list[Track] = []
+    labels: dict[str, Labels] = {}
+    for row in rows.to_pylist():
+        track_id = row["track_id"]
+        if track_id in said:
+            genres = tuple(dict.fromkeys(names[same(word)] for word in words_of(said[track_id].genre)))
+        elif sure is not None and row["genre"] and row["confidence"] >= sure:
+            genres = (row["genre"],)
+        else:
+            continue
+        tracks.append(Track(row["uri"], track_id, row["size"], row["mtime"] / 1e6))
+        folder = track_id.rpartition("/")[0]
+        labels[track_id] = Labels(genres, group=folder or track_id)
+    if not tracks:
+        raise UsageError(f"{dataset}: no corrections to learn from; `genrebeam correct` or `genrebeam app` makes some")
     return tracks, labels
 
 

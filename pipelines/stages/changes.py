@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
 from features.schema import Rejection, Track
 from pipelines.dataset import journal
+from pipelines.dataset.corrections import words_of
 from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.journal import Entry, Version
 from pipelines.storage import objects
@@ -62,6 +63,7 @@ class ApplyOptions:
         touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
         dry_run: plan and show, write nothing.
         yes: do not ask.
+        only_corrected: leave alone the tracks of which no person has said anything.
 
     Raises:
         UsageError: a value out of range.
@@ -72,6 +74,7 @@ class ApplyOptions:
     touch: bool = False
     dry_run: bool = False
     yes: bool = False
+    only_corrected: bool = False
     workers: int = 1
     quiet: bool = False
 
@@ -174,8 +177,8 @@ def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
     others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
     heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
     if row["correction"]:
-        said = row["correction"]
-        heard = Heard(((said["genre"], 1.0),), "correction", heard.fingerprint, said["at"], corrected=True)
+        said = tuple((word, 1.0) for word in words_of(row["correction"]["genre"]))
+        heard = Heard(said, "correction", "", row["correction"]["at"], corrected=True)
     versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
     return Wanted(track, heard, frozenset(versions))
 

@@ -62,7 +62,8 @@ class Heard:
         genres: label and confidence (0 to 1), the surest first.
         model: its id. fingerprint: of the model bundle.
         when: of the analysis; not of the writing, so that writing twice gives the same bytes.
-        corrected: a person says so and not the model. Their word is written as it is, sure, and over what `fill` keeps.
+        corrected: a person says so and not the model. All of their words are written as they are, sure; the policy
+            says into which files, as it does for the model's.
     """
 
     genres: tuple[tuple[str, float], ...]
@@ -78,6 +79,7 @@ class Outcome(str, enum.Enum):
     WRITE = "write"
     SAME = "same"  # it says so already
     KEPT = "kept"  # fill, and it has a genre of its own
+    HELD = "held"  # the same, and a person says that the track is of another
     EDITED = "edited"  # somebody changed the genre that we had written
     UNSURE = "unsure"  # nothing reached min_confidence
     NOTHING = "nothing"  # no genre heard, or the user's names leave none of it; undo: nothing of ours in the file
@@ -108,8 +110,9 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
     if written and written != current.genres and policy.respect_edits:
         return Decision(Outcome.EDITED)
     theirs = [g for g in current.genres if g not in added and not is_useless(g, policy.useless)]
-    if policy.policy == "fill" and theirs and not heard.corrected:
-        return Decision(Outcome.KEPT)
+    if policy.policy == "fill" and theirs:
+        said = heard.corrected and {same(genre) for genre in theirs} != {same(genre) for genre in ours}
+        return Decision(Outcome.HELD if said else Outcome.KEPT)
     if policy.policy == "merge":
         known = {key for genre in theirs for key in keys(genre)}
         ours = {name: score for name, score in ours.items() if not keys(name) & known}
@@ -122,7 +125,7 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
         return Decision(Outcome.SAME)
     provenance = {
         "model": (heard.model,),
-        "fingerprint": (heard.fingerprint,),
+        **({"fingerprint": (heard.fingerprint,)} if heard.fingerprint else {}),
         "genre": genres,
         "confidence": tuple(f"{name} {score:.2f}" for name, score in ours.items()),
         "date": (heard.when.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),),

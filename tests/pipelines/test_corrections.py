@@ -12,10 +12,11 @@ import tagfiles
 
 from features.errors import LedgerError, UsageError
 from pipelines.cli import main
-from pipelines.dataset.corrections import correct, read_corrections
+from pipelines.dataset.corrections import Corrections, correct, read_corrections
+from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.ledger import newest_results
 from pipelines.dataset.schema import CORRECTIONS
-from pipelines.tags.read import read_genres
+from pipelines.tags.read import TagValues, read_genres, read_tags
 
 
 @pytest.fixture
@@ -28,6 +29,11 @@ def songs(tmp_path: Path) -> list[Path]:
     heard = {paths[0]: [("blues", 0.9)], paths[1]: [("blues", 0.2)]}
     tagfiles.results(tmp_path / "out", heard, root=tmp_path / "music")
     return paths
+
+
+def read_tags_of(path: Path) -> TagValues:
+    with path.open("rb") as file:
+        return read_tags(file)
 
 
 def run(*arguments: object) -> int:
@@ -62,22 +68,80 @@ def test_the_newest_counts_whatever_its_file_is_called(songs, tmp_path):
     assert read_corrections(tmp_path / "out")[songs[0].name] == ("Kizomba", later, "")
 
 
-@pytest.mark.parametrize("policy", ["fill", "overwrite"])
-def test_apply_writes_corrections_before_any_prediction_and_undo_takes_them_back(songs, tmp_path, policy):
+# What becomes of a file that says Rock, or nothing, when a person says this: docs/tags.md has the same table.
+@pytest.mark.parametrize(
+    ("policy", "says", "rock", "empty"),
+    [
+        ("none", "Zouk", ("Rock",), ()),
+        ("fill", "Zouk", ("Rock",), ("Zouk",)),
+        ("merge", "Zouk", ("Rock", "Zouk"), ("Zouk",)),
+        ("overwrite", "Zouk", ("Zouk",), ("Zouk",)),
+        ("fill", "tropical house; zouk", ("Rock",), ("tropical house", "zouk")),
+        ("merge", "zouk; rock", ("Rock", "zouk"), ("zouk", "rock")),
+        ("overwrite", "rock", ("rock",), ("rock",)),  # the person's spelling
+    ],
+)
+def test_apply_writes_corrections_before_any_prediction_and_undo_takes_them_back(
+    songs, tmp_path, policy, says, rock, empty
+):
     before = [path.read_bytes() for path in songs]
-    for path in songs:  # one says Rock already, of the other the model is not sure
-        correct(tmp_path / "out", path.name, "tropical house")
-    assert tagfiles.apply_all(tmp_path / "out", policy=policy).written == 2
-    assert [read_genres(path) for path in songs] == [("tropical house",)] * 2
+    for path in songs:  # of the second the model is not sure, which does not matter
+        correct(tmp_path / "out", path.name, says)
+    changes = (rock != ("Rock",)) + (empty != ())
+    assert tagfiles.apply_all(tmp_path / "out", policy=policy).written == changes
+    assert [read_genres(path) for path in songs] == [rock, empty]
     assert tagfiles.apply_all(tmp_path / "out", policy=policy).written == 0
-    assert tagfiles.apply_all(tmp_path / "out", undo=True).written == 2
+    assert tagfiles.apply_all(tmp_path / "out", undo=True).written == changes
     assert [path.read_bytes() for path in songs] == before
 
 
-def test_merge_adds_a_correction_to_what_is_there(songs, tmp_path):
+def test_fill_holds_a_correction_back_where_somebody_else_put_a_genre_and_says_so(songs, tmp_path, capsys):
     correct(tmp_path / "out", songs[0].name, "Zouk")
-    tagfiles.apply_all(tmp_path / "out", policy="merge")
-    assert read_genres(songs[0]) == ("Rock", "Zouk")
+    assert run("apply", tmp_path / "out", "--yes") == 0
+    assert "--only-corrected --write-tags overwrite" in capsys.readouterr().out
+    correct(tmp_path / "out", songs[0].name, "rock")  # which it says already
+    assert run("apply", tmp_path / "out", "--yes") == 0
+    assert "held" not in capsys.readouterr().out
+    assert read_genres(songs[0]) == ("Rock",)
+
+
+def test_only_corrected_leaves_every_other_track_alone(songs, tmp_path):
+    correct(tmp_path / "out", songs[1].name, "Zouk")
+    arguments = ("--only-corrected", "--write-tags", "overwrite", "--min-confidence", "0", "--yes")
+    assert run("apply", tmp_path / "out", *arguments) == 0
+    assert [read_genres(path) for path in songs] == [("Rock",), ("Zouk",)]
+
+
+def test_our_mark_says_that_a_person_said_so(songs, tmp_path):
+    correct(tmp_path / "out", songs[1].name, "Zouk")
+    tagfiles.apply_all(tmp_path / "out")
+    provenance = read_tags_of(songs[1]).provenance
+    assert provenance["model"] == ("correction",) and "fingerprint" not in provenance
+
+
+def test_a_withdrawn_correction_counts_no_more_and_the_prediction_comes_back(songs, tmp_path, capsys):
+    assert run("correct", tmp_path / "out", songs[0].name, "--withdraw") == 2
+    assert "nobody has corrected it" in capsys.readouterr().err
+    correct(tmp_path / "out", songs[0].name, "Zouk")
+    tagfiles.apply_all(tmp_path / "out")
+    assert run("correct", tmp_path / "out", songs[0].name, "--withdraw") == 0
+    assert not read_corrections(tmp_path / "out")
+    tagfiles.apply_all(tmp_path / "out")
+    assert read_genres(songs[0]) == ("Blues",)
+    assert run("correct", tmp_path / "out", songs[0].name, "Zouk", "--withdraw") == 2
+    assert run("correct", tmp_path / "out", songs[0].name) == 2
+
+
+def test_apply_gathers_the_files_of_a_day_and_loses_nothing(songs, tmp_path):
+    reader = Corrections(Dataset.at(tmp_path / "out")).refresh()
+    for genre in ("Zouk", "Kizomba", "Samba"):
+        correct(tmp_path / "out", songs[0].name, genre)
+    reader.refresh()
+    run("apply", tmp_path / "out", "--yes", "--quiet")
+    assert len(list((tmp_path / "out" / "corrections").iterdir())) <= 2  # two where midnight passed meanwhile
+    assert read_corrections(tmp_path / "out")[songs[0].name].genre == "Samba"
+    correct(tmp_path / "out", songs[1].name, "Zouk")
+    assert {name: one.genre for name, one in reader.refresh().newest.items()} == {"one.mp3": "Samba", "two.mp3": "Zouk"}
 
 
 def test_a_correction_replaces_what_we_wrote_earlier(songs, tmp_path):
@@ -96,7 +160,7 @@ def test_an_edit_in_the_file_is_respected(songs, tmp_path):
     assert read_genres(songs[0]) == ("Jazz",)
 
 
-@pytest.mark.parametrize("genre", ["", "  ", "two\nlines", "nul\0"])
+@pytest.mark.parametrize("genre", ["", "  ", " ; ", "two\nlines", "nul\0", "x" * 201])
 def test_what_no_tag_could_hold_is_refused(songs, tmp_path, genre):
     with pytest.raises(UsageError):
         correct(tmp_path / "out", songs[0].name, genre)
