@@ -24,7 +24,7 @@ $(READY): setup.py constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@# setuptools warns of editable installs whose packages lie at the top, where our user wants them
-	@PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
+	@PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[app,train,test]'
 	@touch $@
 
 setup: $(READY)  ## Make the environment in .venv (a minute or two)

@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
     packages=find_packages(include=["features*", "model*", "pipelines*", "app*"]),
-    package_data={"model": ["pretrained/*"], "features": ["py.typed"], "pipelines": ["data/*"]},
+    package_data={"model": ["pretrained/*"], "features": ["py.typed"], "pipelines": ["data/*"], "app": ["*.js"]},
     install_requires=[
         "apache-beam>=2.77,<3",
         "tensorflow>=2.21,<2.22",  # one minor version: the bundle's .keras file and Keras move together
@@ -33,6 +33,7 @@ setup(
         "jinja2>=3.1",  # the page of `genrebeam report`
     ],
     extras_require={
+        "app": ["streamlit>=1.60,<2", "matplotlib>=3.8"],  # 1.65 is the last one for Python 3.10
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4", "tensorboard>=2.19"],
         "test": [
             "pytest>=8",
@@ -43,6 +44,7 @@ setup(
             "pandas>=2.2",
             "duckdb>=1",
             "psutil>=5.9",
+            "playwright>=1.49",  # drives Debian's chromium; its own browsers are not fetched
             "moto[s3]>=5.2",  # an S3 on this machine. Not moto[server], which brings 100 MB for other services
             "flask",  # what of it moto's server needs for S3
             "flask-cors",

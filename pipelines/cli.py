@@ -21,6 +21,7 @@ COMMANDS = {
     "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
     "correct": ("pipelines.commands.correct", "Say that a track is of another genre."),
     "show": ("pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
+    "app": ("app.command", "Hear, browse and correct in a browser."),
     "report": ("pipelines.commands.report", "Make one HTML page of a results folder."),
     "doctor": ("pipelines.commands.doctor", "Say what works on this machine, and what to do."),
     "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted(p for folder in ("features", "model", "pipelines") for p in (ROOT / folder).rglob("*.py"))
+FILES = sorted(p for folder in ("features", "model", "pipelines", "app") for p in (ROOT / folder).rglob("*.py"))
 
 
 def imports(path, *, top_level_only=False):
@@ -29,8 +29,11 @@ def test_arrows_point_one_way(path):
         "features": {"model", "pipelines", "app", "apache_beam", "click", "rich"},
         "model": {"pipelines", "app", "apache_beam"},
         "pipelines": {"app"},
+        "app": set(),
     }[package]
     assert not forbidden & set(imports(path))
+    if package != "app":
+        assert not {"streamlit", "altair"} & set(imports(path))
     if package == "features" and path.name != "records.py":
         assert not {"tensorflow", "keras"} & set(imports(path))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,14 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#DDDDDD")
 _HATCHES = ("", "//", "..", "\\\\", "xx", "")
 
 
+class Picture(NamedTuple):
+    """A PNG. Time runs from `left` to `right`, shares of its width, from the beginning to the end of the track."""
+
+    png: bytes
+    left: float
+    right: float
+
+
 def draw(path: str | os.PathLike[str], output: Path, tagger: GenreTagger) -> Heard:
     """Hear a track and write its picture, a PNG.
 
@@ -32,27 +41,27 @@ def draw(path: str | os.PathLike[str], output: Path, tagger: GenreTagger) -> Hea
         TrackError: it cannot be heard.
         OSError: the picture cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     features = tagger.features(path)
     heard = tagger.decide(features)
-    times_s, low, high = envelope(path, tagger.front_end.sample_rate_hz, features.audio.duration_s)
-    figure, grid = plt.subplots(
-        3, 2, figsize=(11, 7.5), height_ratios=(2, 4, 3), width_ratios=(40, 1), layout="constrained"
-    )
+    output.write_bytes(picture(features, heard, tagger.front_end).png)
+    return heard
+
+
+def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
+    """A track that was heard before. Threads may draw at the same time."""
+    from matplotlib.figure import Figure
+
+    times_s, low, high = envelope(features.path, front_end.sample_rate_hz, features.audio.duration_s)
+    figure = Figure(figsize=(11, 7.5), dpi=100, layout="constrained")
+    grid = figure.subplots(3, 2, height_ratios=(2, 4, 3), width_ratios=(40, 1))
     (wave, mel, genres), (nothing, scale, legend) = grid.T
     runners_up = ", ".join(f"{genre} {score:.0%}" for genre, score in heard.top[1:])
-    figure.suptitle(
-        f"{Path(path).name}\n{heard.genre} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else ""),
-        fontsize=12,
-    )
+    said = f"{heard.genre} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
+    figure.suptitle(f"{Path(features.path).name}\n{said}", fontsize=12)
     wave.fill_between(times_s, low, high, color="#333333", linewidth=0)
     wave.set(ylim=(-1, 1), ylabel="amplitude")
-    _spectrogram(mel, scale, features, tagger.front_end)
-    _timeline(genres, legend, heard, tagger.front_end)
+    _spectrogram(mel, scale, features, front_end)
+    _timeline(genres, legend, heard, front_end)
     nothing.axis("off")
     legend.axis("off")
     for axes in (wave, mel, genres):
@@ -61,9 +70,10 @@ def draw(path: str | os.PathLike[str], output: Path, tagger: GenreTagger) -> Hea
         axes.set_xlabel("")
         axes.tick_params(labelbottom=False)
     genres.xaxis.set_major_formatter(mel.xaxis.get_major_formatter())
-    figure.savefig(output, dpi=100, format="png")
-    plt.close(figure)
-    return heard
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    place = genres.get_position()
+    return Picture(png.getvalue(), float(place.x0), float(place.x1))
 
 
 def envelope(

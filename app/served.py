@@ -1,0 +1,28 @@
+"""What the running server shows: set once by the command, read by every session."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from app.catalog import Catalog
+from app.hearing import Hearing
+
+
+@dataclasses.dataclass
+class Served:
+    """`by` is who corrects: all who look share one name."""
+
+    hearing: Hearing
+    catalog: Catalog | None = None
+    by: str = ""
+
+
+_served: list[Served] = []
+
+
+def serve(served: Served) -> None:
+    _served[:] = [served]
+
+
+def served() -> Served:
+    return _served[0]
