@@ -43,6 +43,7 @@ setup(
             "mypy",
             "pandas>=2.2",
             "duckdb>=1",
+            "beets>=2.14",  # the plugin in deploy/beets is tested in it
             "psutil>=5.9",
             "playwright>=1.49",  # drives Debian's chromium; its own browsers are not fetched
             "moto[s3]>=5.2",  # an S3 on this machine. Not moto[server], which brings 100 MB for other services
