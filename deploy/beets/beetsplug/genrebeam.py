@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import optparse
+import os
 from collections.abc import Iterable
 
 from beets import ui
 from beets.importer import ImportSession, ImportTask
 from beets.library import Item, Library
 from beets.plugins import BeetsPlugin
-from beets.util import syspath
 
 from features.errors import GenrebeamError
 from pipelines.api import GenreTagger, Heard
+from pipelines.tags.policy import DEFAULT_USELESS, is_useless, spelled
 
 
 class GenrebeamPlugin(BeetsPlugin):
@@ -45,12 +46,12 @@ class GenrebeamPlugin(BeetsPlugin):
         self._fill(lib.items(args), write=ui.should_write(), force=options.force, pretend=options.pretend)
 
     def _fill(self, items: Iterable[Item], *, write: bool, force: bool = False, pretend: bool = False) -> None:
-        wanted = [item for item in items if force or not item.genres]
+        wanted = [item for item in items if force or all(is_useless(one, DEFAULT_USELESS) for one in item.genres)]
         size = max(1, self.config["batch"].get(int))
         for start in range(0, len(wanted), size):
             batch = wanted[start : start + size]
             try:
-                answers = self._open().hear([syspath(item.path) for item in batch])
+                answers = self._open().hear([os.fsdecode(item.path) for item in batch])
             except GenrebeamError as error:  # no bundle, or one that cannot be used: an import must not end by it
                 self._log.error("{}", error)
                 return
@@ -63,11 +64,12 @@ class GenrebeamPlugin(BeetsPlugin):
         elif heard.confidence < self.config["min_confidence"].as_number():
             self._log.info("unsure, left alone: {} ({} {:.0%})", item, heard.genre, heard.confidence)
         else:
-            self._log.info("{}: {} {:.0%}", item, heard.genre, heard.confidence)
+            genre = spelled(heard.genre)
+            self._log.info("{}: {} {:.0%}", item, genre, heard.confidence)
             if pretend:
-                ui.print_(f"{item}: {heard.genre}")
+                ui.print_(f"{item}: {genre}")
                 return
-            item.genres = [heard.genre]
+            item.genres = [genre]
             item.store()
             if write:
                 item.try_write()
