@@ -64,6 +64,29 @@ def test_make_help_lists_the_targets():
     assert {"tag", "demo", "test", "bench"} <= {line.split()[0] for line in shown.splitlines() if line.strip()}
 
 
+def test_what_the_page_about_other_programs_shows_of_duckdb_and_pandas_works(tmp_path, capsys):
+    import duckdb
+    import tagfiles
+
+    from pipelines.dataset.corrections import correct
+
+    songs = [tagfiles.make(tmp_path, "flac", name) for name in ("one", "two")]
+    tagfiles.results(tmp_path / "out", {song: [("blues", 0.9)] for song in songs}, root=tmp_path)
+    correct(tmp_path / "out", "two.flac", "Zouk")
+    tagfiles.apply_all(tmp_path / "out")
+    page = text("players.md").replace("DIR/", f"{tmp_path}/out/")
+    counting, written = (duckdb.sql(block).fetchall() for block in re.findall(r"```sql\n(.*?)```", page, re.S))
+    assert {row[:2] for row in counting} == {("one.flac", "blues"), ("two.flac", "Zouk")}
+    assert {(row[0], tuple(row[2])) for row in written} == {("one.flac", ("Blues",)), ("two.flac", ("Zouk",))}
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(block, {})
+    assert "Zouk" in capsys.readouterr().out
+
+
+def test_every_command_is_on_the_page_that_says_which_one_is_needed():
+    assert not [name for name in cli.COMMANDS if not re.search(rf"\b{name}\b", text("which.md"))]
+
+
 def test_documents_that_are_linked_exist():
     for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
