@@ -7,6 +7,7 @@ nothing is left behind.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -67,6 +68,9 @@ def checks(model: str | None = None) -> Iterator[Check]:
     yield _decoders()
     yield from _model(model)
     yield _gpu()
+    yield _extra("pictures", "matplotlib", "app", "`genrebeam show` and `app` need it")
+    yield _extra("application", "streamlit", "app", "`genrebeam app` needs it")
+    yield _extra("training", "sklearn", "train", "`genrebeam shards`, `evaluate` and `compare` need it")
     yield _disk("disk, here", Path.cwd())
     yield _disk("disk, temporary files", Path(tempfile.gettempdir()))
     yield _store("s3://", "boto3", "aws", _aws_account)
@@ -167,6 +171,17 @@ def _gpu() -> Check:
     if not shutil.which("nvidia-smi"):
         return Check("GPU", False, False, "none; the processors do the work", "nothing to do, unless there is one")
     return Check("GPU", False, False, "there is a driver, and TensorFlow sees no GPU", "pip install 'genrebeam[gpu]'")
+
+
+def _extra(name: str, package: str, extra: str, why: str) -> Check:
+    """A package that tagging does not need, imported to see whether it works."""
+    try:
+        version = getattr(importlib.import_module(package), "__version__", "of an unknown version")
+    except ModuleNotFoundError:
+        return Check(name, False, False, f"{package} is not installed", f"pip install 'genrebeam[{extra}]'; {why}")
+    except Exception as error:
+        return Check(name, False, False, _line(error), f"pip install --force-reinstall {package}; {why}")
+    return Check(name, True, False, f"{package} {version}")
 
 
 def _disk(name: str, folder: Path) -> Check:

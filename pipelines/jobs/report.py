@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
 import heapq
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -16,14 +18,19 @@ import pyarrow.compute as pc
 from features.errors import BundleError, GenrebeamError
 from model.bundle import DEFAULT, load_config
 from pipelines.dataset import journal
-from pipelines.dataset.corrections import read_corrections
+from pipelines.dataset.corrections import Correction, read_corrections, words_of
 from pipelines.dataset.dataset import REJECTS_DIR, existing
 from pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
 from pipelines.storage.copies import local_folder
+from pipelines.tags.policy import Heard, TagPolicy, decide
+from pipelines.tags.read import TagValues
 
-_COLUMNS = ["track_id", "genre", "confidence", "duration_s", "top", "genre_before", "model_id", "model_fingerprint"]
+_COLUMNS = [
+    "track_id", "genre", "confidence", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
+    "model_fingerprint",
+]  # fmt: skip
 _BINS = 20  # of the confidence, from 0 to 1
-_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED = 100, 200, 20, 5, 50, 100  # that the page lists
+_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED, _DAMAGED = 100, 200, 20, 5, 50, 100, 100  # that are listed
 _BLEND = 0.25  # a second genre that is heard so often makes a blend
 _OUTERMOST = "(outermost folder)"
 
@@ -55,6 +62,8 @@ class Summary:
         runs: the reports of runs, newest first.
         models: model_id and fingerprint to tracks.
         corrections, corrected: how many tracks people set right, and the latest: track_id, heard, genre, at, by.
+        plan: `Outcome` value to tracks: what `apply` would do by default with the files as they were when heard.
+        damaged, most_damaged: how many tracks could not be decoded whole, and the worst: track_id, seconds missing.
         card: metrics.json of the model that heard most, with its labels; None where it is not at hand.
     """
 
@@ -73,6 +82,9 @@ class Summary:
     runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     models: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     card: dict[str, Any] | None = None
+    plan: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    damaged: int = 0
+    most_damaged: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     corrections: int = 0
     corrected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -116,6 +128,11 @@ def summarise(place: Place) -> Summary:
                 heapq.heappop(uncertain)
         _count_folders(table, folders)
         _count_blends(table, blends)
+        _count_plan(table, corrections, summary.plan)
+        missing = table.filter(pc.greater(table["undecoded_s"], 0.0))
+        summary.damaged += len(missing)
+        damaged = zip(missing["track_id"].to_pylist(), missing["undecoded_s"].to_pylist(), strict=True)
+        summary.most_damaged = heapq.nlargest(_DAMAGED, [*summary.most_damaged, *damaged], key=lambda one: one[1])
     summary.corrections = len(corrections)
     summary.corrected = [{"track_id": name, "heard": heard.get(name), **one._asdict()} for name, one in latest]
     summary.hours = sum(hours.values())
@@ -166,6 +183,21 @@ def _count_blends(table: pa.Table, blends: collections.Counter[tuple[str, str]])
     pairs = pa.table({"one": pc.struct_field(first, "genre"), "other": pc.struct_field(second, "genre")}).filter(heard)
     for row in pairs.group_by(["one", "other"]).aggregate([([], "count_all")]).to_pylist():
         blends[min(row["one"], row["other"]), max(row["one"], row["other"])] += row["count_all"]
+
+
+def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: collections.Counter[str]) -> None:
+    """What `apply` would do, decided once for all tracks that are alike: a million tracks are some hundred kinds."""
+    policy, when = TagPolicy(), dt.datetime.fromtimestamp(0, dt.timezone.utc)
+    sure = pc.fill_null(pc.greater_equal(table["confidence"], policy.min_confidence), False).to_pylist()
+    kinds: collections.Counter[tuple[Any, ...]] = collections.Counter()
+    rows = zip(*(table[name].to_pylist() for name in ("track_id", "genre", "genre_before")), sure, strict=True)
+    for track_id, genre, before, is_sure in rows:
+        said = corrections.get(track_id)
+        kinds[tuple(before or ()), said.genre if said else genre, is_sure or said is not None, said is not None] += 1
+    for (before, genre, is_sure, is_said), count in kinds.items():
+        names = words_of(genre) if is_said else (genre,) if genre else ()
+        heard = Heard(tuple((name, float(is_sure)) for name in names), "", "", when, corrected=is_said)
+        plan[decide(TagValues(before, {}), heard, policy).outcome.value] += count
 
 
 def _rejects(dataset: Any) -> list[tuple[str, int, str, list[str]]]:

@@ -73,6 +73,18 @@ def test_a_package_that_is_not_there_is_said(monkeypatch):
     assert check.needed and not check.works and "libav is missing" in check.found
 
 
+def test_an_extra_that_is_absent_or_broken_is_said(monkeypatch):
+    assert doctor._extra("pictures", "json", "app", "show needs it").works
+    absent = doctor._extra("application", "no_such_package", "app", "app needs it")
+    assert not absent.works and not absent.needed and "genrebeam[app]" in absent.advice
+
+    def broken(name):
+        raise OSError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    assert "libGL" in doctor._extra("pictures", "matplotlib", "app", "show needs it").found
+
+
 def test_a_program_that_hangs_or_fails_is_said(monkeypatch):
     monkeypatch.setattr(doctor, "_PATIENCE_S", 0.2)
     assert "timed out" in doctor._program("a", ["sleep", "9"], "wait").found

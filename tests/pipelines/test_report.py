@@ -3,6 +3,8 @@
 import datetime as dt
 import html.parser
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
@@ -13,6 +15,7 @@ from pipelines.commands.report import command
 from pipelines.dataset.corrections import correct
 from pipelines.dataset.dataset import RESULTS_DIR, Dataset
 from pipelines.jobs.report import summarise, to_html
+from pipelines.tags.read import read_genres
 
 EVIL = 'An <script>alert("x")</script> Artist/a & b.mp3'
 
@@ -103,6 +106,43 @@ def test_the_command_writes_a_file_and_says_so(dataset, tmp_path):
 def test_a_folder_without_results_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="no results here"):
         summarise(tmp_path)
+
+
+def test_the_plan_is_that_of_apply(dataset):
+    assert summarise(dataset).plan == {"kept": 3, "unsure": 1}  # all have Rock; of one the model is not sure
+    correct(dataset, EVIL, "Zouk")
+    correct(dataset, "top.mp3", "rock")
+    summary = summarise(dataset)
+    assert summary.plan == {"kept": 3, "held": 1}
+    assert "--only-corrected" in to_html(summary)
+
+
+def test_the_plan_agrees_with_a_dry_run(tmp_path):
+    songs = [tagfiles.make(tmp_path, "mp3", name) for name in ("empty", "useless", "own", "unsure", "said", "held")]
+    for song, genre in zip(songs, (None, "Other", "Rock", None, None, "Rock"), strict=True):
+        tagfiles.fill(song, "mp3", genre)
+    heard = {song: [("blues", 0.3 if song.stem in ("unsure", "said") else 0.9)] for song in songs}
+    tagfiles.results(tmp_path / "out", heard, root=tmp_path)
+    (file,) = (tmp_path / "out" / "results").iterdir()
+    rows = pq.read_table(file)
+    before = pa.array([list(read_genres(song)) for song in songs], pa.list_(pa.string()))
+    place = rows.schema.get_field_index("genre_before")
+    pq.write_table(rows.set_column(place, rows.schema.field(place), before), file)
+    for name in ("said.mp3", "held.mp3"):
+        correct(tmp_path / "out", name, "Zouk")
+    plan = summarise(tmp_path / "out").plan
+    assert plan == tagfiles.apply_all(tmp_path / "out", policy="fill", dry_run=False).outcomes
+    assert plan == {"write": 3, "kept": 1, "held": 1, "unsure": 1}
+
+
+def test_damaged_files_are_listed_the_worst_first(dataset):
+    assert "Damaged" not in to_html(summarise(dataset))
+    rows = tagfiles.result_rows({Track(f"/m/{n}.mp3", f"{n}.mp3", 1, 0.0): [("rock", 0.9)] for n in "pqr"}, when=at(9))
+    missing = (2.5, 0.0, 71.0)
+    dataset.add(RESULTS_DIR, "run-9", [row | {"undecoded_s": s} for row, s in zip(rows, missing, strict=True)])
+    summary = summarise(dataset)
+    assert (summary.damaged, summary.most_damaged) == (2, [("r.mp3", 71.0), ("p.mp3", 2.5)])
+    assert "71.0" in to_html(summary)
 
 
 def test_corrections_are_listed_beside_what_was_heard_and_stay_text(dataset):
