@@ -24,7 +24,7 @@ from pipelines.tags.words import same
 _LISTED = 50  # tracks at a time
 _OWN_WORDS = 8  # buttons for words that the model does not know
 _KEYS = "1234567890"
-_STATES = {"all": None, "corrected": True, "not corrected": False}
+_STATES = {"all": None, "corrected": True, "not yet": False}
 _MARKUP = r"\`*_{}[]()<>#+-.!|~$:&"
 _UNKNOWN = "There is no such track in this catalog."
 
@@ -33,8 +33,8 @@ _PICTURE = st.components.v2.component(
     html='<div class="frame"><img><div class="line"></div></div>',
     css=""".frame { position: relative; }
     img { width: 100%; display: block; cursor: crosshair; }
-    .line { position: absolute; top: 6%; bottom: 6%; width: 2px; background: #009E73; display: none; }
-    .line { pointer-events: none; }""",
+    .line { position: absolute; top: 6%; bottom: 6%; width: 2px; background: white; display: none; }
+    .line { box-shadow: 0 0 0 1px black; pointer-events: none; }""",
     js=(resources.files("app") / "picture.js").read_text(encoding="utf-8"),
 )
 
@@ -42,7 +42,7 @@ _PICTURE = st.components.v2.component(
 def run() -> None:
     """One visit to one page."""
     st.set_page_config(page_title="genrebeam", layout="wide")
-    st.html("<style>.stMainBlockContainer { padding-top: 4rem; }</style>")
+    st.html("<style>.stMainBlockContainer { padding: 4rem 2.5rem; }</style>")
     pages = [
         st.Page(_catalog_page, title="Catalog", url_path="catalog"),
         st.Page(_numbers_page, title="Numbers", url_path="numbers"),
@@ -90,7 +90,7 @@ def _catalog_page() -> None:
     at = None if chosen is None else catalog.position(rows, chosen)
     if st.session_state.pop("moved", False) and at is not None:
         st.session_state["page"] = at // _LISTED
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([3, 4], gap="large")
     with left:
         _list(catalog, rows, at)
     with right:
@@ -149,7 +149,7 @@ def _list(catalog: Catalog, rows: NDArray[np.int64], at: int | None) -> None:
         column_config={
             "": st.column_config.TextColumn(width=24),
             "genre": st.column_config.TextColumn(width=90),
-            "sure": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.0f %%", width=110),
+            "sure": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.0f %%", width=100),
             "track": st.column_config.TextColumn(width="large"),
         },
     )
