@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.dataset.corrections import Correction, Corrections, write_down
+from pipelines.dataset.corrections import Correction, Corrections, words_of, write_down
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, existing
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.tags.words import same
@@ -51,11 +52,11 @@ class Filter:
 
 
 class Catalog:
-    """The newest results of a dataset with what people said of them. Several threads may use it.
+    """The newest results of a dataset with what people said of them, kept up to date. Threads may share it.
 
     Raises:
         UsageError: there is no such dataset.
-        LedgerError: a file of it cannot be read; from `refresh`, too.
+        LedgerError: a file of it cannot be read; from `view`, too.
     """
 
     def __init__(self, place: Place) -> None:
@@ -64,33 +65,40 @@ class Catalog:
         self._lock = threading.Lock()
         self._files: tuple[list[str], ...] | None = None
         self._looked_at = -_REREAD_S
-        self.tracks = pa.table({})
-        self.refresh()
+        self._tracks = pa.table({})
+        self.view()
 
     def __str__(self) -> str:
         return str(self._dataset)
 
-    @property
-    def corrections(self) -> dict[str, Correction]:
-        """By track_id, of tracks that the catalog may no longer have, too."""
-        return self._corrections.newest
-
-    def refresh(self) -> None:
-        """Take in what others have added: corrections at once, results after half a minute at the latest."""
+    def view(self) -> View:
+        """The catalog as it is now: others' corrections at once, their results after half a minute at the latest."""
         with self._lock:
             now = time.monotonic()
             if now - self._looked_at >= _REREAD_S:
                 files = self._dataset.files(RESULTS_DIR), self._dataset.files(REJECTS_DIR)
                 if files != self._files:
-                    self.tracks = newest_results(self._dataset, _COLUMNS)
+                    self._tracks = newest_results(self._dataset, _COLUMNS)
                     self._files = files
                 self._looked_at = now
-            self._corrections.refresh()
+            return View(self._tracks, dict(self._corrections.refresh().newest))
 
     def say(self, track_id: str, genre: str | None, *, by: str) -> None:
         """Correct a track, or withdraw what was said of it; raises UsageError and OSError."""
         write_down(self._dataset, track_id, genre, by=by)
-        self.refresh()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """A catalog at one moment.
+
+    Attributes:
+        tracks: some columns of the results, ordered by track_id.
+        corrections: by track_id, of tracks that the catalog may no longer have, too.
+    """
+
+    tracks: pa.Table
+    corrections: Mapping[str, Correction]
 
     def track(self, track_id: str) -> dict[str, Any] | None:
         """A row of the results, or None where the catalog has no such track."""
@@ -176,10 +184,10 @@ class Numbers:
     damaged: list[tuple[str, float]]
 
 
-def numbers(catalog: Catalog, *, folders: int = 200, damaged: int = 100) -> Numbers:
+def numbers(view: View, *, folders: int = 200, damaged: int = 100) -> Numbers:
     """Counted anew at each call; a hundred thousand tracks take a tenth of a second or two."""
-    table = catalog.tracks
-    counting = catalog.counting()
+    table = view.tracks
+    counting = view.counting()
     names = table["track_id"]
     outermost = pc.replace_substring_regex(names, pattern="(?s)/.*", replacement="")
     folder = pc.if_else(pc.match_substring(names, "/"), outermost, "")
@@ -193,12 +201,13 @@ def numbers(catalog: Catalog, *, folders: int = 200, damaged: int = 100) -> Numb
     confidence = np.asarray(pc.fill_null(table["confidence"], 0.0))
     missing = table.filter(pc.greater(pc.fill_null(table["undecoded_s"], 0.0), 0.0)).select(["track_id", "undecoded_s"])
     longest = missing.sort_by([("undecoded_s", "descending")]).slice(0, damaged)
-    said = right = 0
-    for track_id, correction in catalog.corrections.items():
-        row = catalog.track(track_id)
-        if row is not None:
-            said += 1
-            right += same(row["genre"] or "") == same(correction.genre)
+    rows = pc.index_in(pa.array(list(view.corrections), pa.string()), value_set=names.combine_chunks())
+    heard = table["genre"].combine_chunks().take(rows).to_pylist()
+    judged = [
+        same(genre or "") in {same(word) for word in words_of(correction.genre)}
+        for row, genre, correction in zip(rows.to_pylist(), heard, view.corrections.values(), strict=True)
+        if row is not None
+    ]
     return Numbers(
         tracks=len(table),
         hours=(pc.sum(table["duration_s"]).as_py() or 0.0) / 3600,
@@ -208,7 +217,7 @@ def numbers(catalog: Catalog, *, folders: int = 200, damaged: int = 100) -> Numb
             (name or "(none)", found.total(), ", ".join(f"{genre} {count:,}" for genre, count in found.most_common(3)))
             for name, found in largest
         ],
-        said=said,
-        right=right,
+        said=len(judged),
+        right=sum(judged),
         damaged=list(zip(longest["track_id"].to_pylist(), longest["undecoded_s"].to_pylist(), strict=True)),
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from app import charts
-from app.catalog import ORDERS, Catalog, Filter, numbers
+from app.catalog import ORDERS, Filter, View, numbers
 from app.hearing import Shown
 from app.served import served
 from features.errors import GenrebeamError
@@ -81,30 +81,30 @@ def _upload() -> None:
 def _catalog_page() -> None:
     catalog = served().catalog
     assert catalog is not None
-    catalog.refresh()
-    if not len(catalog.tracks):
+    view = catalog.view()
+    if not len(view.tracks):
         st.info("Nothing was heard here: every file of this catalog was rejected. `genrebeam report` says why.")
         return
-    rows = catalog.find(_filter(catalog))
+    rows = view.find(_filter(view))
     chosen = st.query_params.get("track")
-    at = None if chosen is None else catalog.position(rows, chosen)
+    at = None if chosen is None else view.position(rows, chosen)
     if st.session_state.pop("moved", False) and at is not None:
         st.session_state["page"] = at // _LISTED
     left, right = st.columns([3, 4], gap="large")
     with left:
-        _list(catalog, rows, at)
+        _list(view, rows, at)
     with right:
         if chosen is not None:
-            _track(catalog, chosen, rows, at)
+            _track(view, chosen, rows, at)
         else:
             st.info("Choose a track. Then Space plays it, Y says it is right, 1 to 0 correct it, N is the next.")
 
 
-def _filter(catalog: Catalog) -> Filter:
+def _filter(view: View) -> Filter:
     with st.sidebar:
         text = st.text_input("Search", placeholder="part of a name")
         folder = st.text_input("Folder", placeholder="how its name begins", key="folder")
-        genres = st.multiselect("Genre", catalog.genres())
+        genres = st.multiselect("Genre", view.genres())
         low, high = st.slider("Confidence", 0, 100, (0, 100), format="%d %%")
         state = st.radio("Show", list(_STATES), horizontal=True)
         order = st.selectbox("Order", ORDERS)
@@ -116,10 +116,10 @@ def _filter(catalog: Catalog) -> Filter:
     return wanted
 
 
-def _list(catalog: Catalog, rows: NDArray[np.int64], at: int | None) -> None:
+def _list(view: View, rows: NDArray[np.int64], at: int | None) -> None:
     last = max(0, (len(rows) - 1) // _LISTED)
     page = min(st.session_state.get("page", 0), last)
-    shown = catalog.page(rows[page * _LISTED : (page + 1) * _LISTED])
+    shown = view.page(rows[page * _LISTED : (page + 1) * _LISTED])
     key = f"list-{page}-{hash(st.session_state['filter'])}"
     here = None if at is None else at - page * _LISTED
     if not shown:
@@ -164,19 +164,19 @@ def _go_to_page(page: int) -> None:
     st.session_state["page"] = page
 
 
-def _track(catalog: Catalog, track_id: str, rows: NDArray[np.int64], at: int | None) -> None:
-    row = catalog.track(track_id)
+def _track(view: View, track_id: str, rows: NDArray[np.int64], at: int | None) -> None:
+    row = view.track(track_id)
     if row is None:
         st.warning(_UNKNOWN)
         return
-    before = catalog.name(rows, at - 1) if at is not None else None
-    following = catalog.name(rows, at + 1 if at is not None else 0)  # where a filter hides it: the first that is listed
+    before = view.name(rows, at - 1) if at is not None else None
+    following = view.name(rows, at + 1 if at is not None else 0)  # where a filter hides it: the first that is listed
     folder, _, name = track_id.rpartition("/")
     top = [(one["genre"], one["score"]) for one in row["top"] or []]
     _heard_line(name, row["genre"], row["confidence"], top)
-    said = catalog.corrections.get(track_id)
+    said = view.corrections.get(track_id)
     _state_line(row, said)
-    _correct(catalog, track_id, row["genre"], said, following)
+    _correct(view, track_id, row["genre"], said, following)
     with st.container(horizontal=True):
         st.button("Previous", shortcut="P", on_click=_choose, args=(before,), disabled=before is None)
         st.button("Next", shortcut="N", on_click=_choose, args=(following,), disabled=following is None)
@@ -225,9 +225,10 @@ def _state_line(row: dict[str, Any], said: Correction | None) -> None:
         st.markdown(" · ".join(parts))
 
 
-def _correct(
-    catalog: Catalog, track_id: str, heard: str | None, said: Correction | None, following: str | None
-) -> None:
+def _correct(view: View, track_id: str, heard: str | None, said: Correction | None, following: str | None) -> None:
+    catalog = served().catalog
+    assert catalog is not None
+
     def say(genre: str | None) -> None:
         try:
             catalog.say(track_id, genre, by=served().by)
@@ -251,7 +252,7 @@ def _correct(
             st.button(
                 f"{_plain(heard)} is right", key="right", shortcut="Y", type="primary", on_click=say, args=(heard,)
             )
-        for i, word in enumerate(_words(catalog)):
+        for i, word in enumerate(_words(view)):
             chosen = said is not None and same(word) in {same(one) for one in words_of(said.genre)}
             st.button(
                 f"✓ {_plain(word)}" if chosen else _plain(word),
@@ -268,12 +269,12 @@ def _correct(
     )  # fmt: skip
 
 
-def _words(catalog: Catalog) -> list[str]:
+def _words(view: View) -> list[str]:
     """The model's genres, then the words that people use most beside them."""
     labels = [*served().hearing.labels]
     known = {same(label) for label in labels}
     own = collections.Counter(
-        word for one in catalog.corrections.values() for word in words_of(one.genre) if same(word) not in known
+        word for one in view.corrections.values() for word in words_of(one.genre) if same(word) not in known
     )
     return labels + [word for word, _ in own.most_common(_OWN_WORDS)]
 
@@ -320,8 +321,7 @@ def _remembered(slot: DeltaGenerator, kind: str, key: str, make: Callable[[], Sh
 def _numbers_page() -> None:
     catalog = served().catalog
     assert catalog is not None
-    catalog.refresh()
-    found = numbers(catalog)
+    found = numbers(catalog.view())
     st.title("The catalog in numbers")
     with st.container(horizontal=True):
         st.metric("tracks", f"{found.tracks:,}")
