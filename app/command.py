@@ -44,7 +44,7 @@ def command(
     _check_free(host, port)
     catalog = Catalog(results) if results is not None else None
     with Hearing(model) as hearing:
-        serve(Served(hearing, catalog, user() if by is None else by))
+        serve(Served(hearing, catalog, user() if by is None else by, debug))
         hearing.warm()
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"genrebeam app: http://{shown}:{port}/   (Ctrl-C ends it)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import logging
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -21,6 +22,7 @@ from features.errors import GenrebeamError
 from pipelines.dataset.corrections import Correction, words_of
 from pipelines.tags.words import same
 
+_LOGGER = logging.getLogger(__name__)
 _LISTED = 50  # tracks at a time
 _OWN_WORDS = 8  # buttons for words that the model does not know
 _KEYS = "1234567890"
@@ -56,6 +58,11 @@ def run() -> None:
         page.run()
     except GenrebeamError as error:
         st.error(_plain(str(error)))
+    except Exception as error:
+        if served().debug:
+            raise
+        _LOGGER.exception("%s", page.title)
+        st.error(_plain(f"A fault of genrebeam: {type(error).__name__}: {str(error)[:300]} (--debug shows where)"))
 
 
 def _upload_page() -> None:
@@ -285,7 +292,7 @@ def _play_and_draw(shown: Shown, name: str, *, autoplay: bool) -> None:
         st.caption(f"The player has the first {shown.sound.cut // 60} minutes.")
     heard = shown.heard
     _PICTURE(
-        key=f"picture-{name}",
+        key=f"picture-{hash(name)}",  # Streamlit takes no two underscores in it
         data={
             "png": "data:image/png;base64," + base64.b64encode(shown.picture.png).decode(),
             "left": shown.picture.left,

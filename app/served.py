@@ -15,6 +15,7 @@ class Served:
     hearing: Hearing
     catalog: Catalog | None = None
     by: str = ""
+    debug: bool = False
 
 
 _served: list[Served] = []

@@ -146,6 +146,17 @@ def test_what_is_no_music_gets_a_sentence_and_the_next_file_is_heard(page, serve
     page.get_by_text("Heard:").wait_for()
 
 
+def test_a_name_full_of_markup_is_a_name(page, server, folder):
+    name = "![x](http:__a.example) <b>**$x$ :smile: 100%.wav"
+    song = folder / name
+    song.write_bytes((folder / "music" / SONGS[2]).read_bytes())
+    page.goto(f"{server[0]}/hear")
+    page.locator("input[type=file]").set_input_files(song)
+    page.get_by_role("heading", name=name, exact=True).wait_for()
+    page.locator(".frame img").wait_for()
+    assert page.get_by_role("alert").count() == 0
+
+
 def test_an_upload_that_is_too_large_is_refused(page, server, folder):
     (folder / "large.wav").write_bytes(bytes(6 << 20))
     page.goto(f"{server[0]}/hear")
