@@ -77,7 +77,9 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> alt.Lay
         x=alt.X("heard:N", sort=None, axis=alt.Axis(orient="top", labelAngle=-45)), y=alt.Y("it was:N", sort=None)
     )
     cells = base.mark_rect().encode(
-        color=alt.Color("share:Q", scale=alt.Scale(range=["white", _BLUE], domain=[0, 1]), legend=None),
+        color=alt.Color(
+            "share:Q", scale=alt.Scale(range=["white", _BLUE], domain=[0, 1], interpolate="rgb"), legend=None
+        ),
         tooltip=["it was:N", "heard:N", "tracks:Q", alt.Tooltip("share:Q", format=".0%")],
     )
     text = (
@@ -85,7 +87,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> alt.Lay
         .mark_text()
         .encode(
             text=alt.Text("share:Q", format=".0%"),
-            color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("black")),
+            color=alt.condition("datum.share > 0.7", alt.value("white"), alt.value("black")),
         )
     )
     return (cells + text).properties(height={"step": 34})
@@ -109,8 +111,8 @@ def calibration(curve: Sequence[Mapping[str, float]]) -> alt.LayerChart:
         )
     )
     diagonal = (
-        alt.Chart(alt.Data(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
+        alt.Chart(alt.Data(values=[{"confidence": share, "accuracy": share} for share in (0, 1)]))
         .mark_line(strokeDash=[4, 4], color=_GREY)
-        .encode(x="x:Q", y="y:Q")
+        .encode(x="confidence:Q", y=alt.Y("accuracy:Q", title="right"))
     )
     return (diagonal + points).properties(height=320)
