@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from features.errors import ChangedMeanwhile, ReadOnly, TagError, WriteFailed
+from features.errors import ChangedMeanwhile, ReadOnly, TagError, TrackError, WriteFailed
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Splice, Tag
 from pipelines.tags.opinion import ReadersDisagree, disagreement, look
@@ -252,6 +252,7 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     Raises:
         VerificationFailed: with what is wrong.
         ReadersDisagree: which reader would show what wrongly.
+        DecoderCrashed, DecoderHung, DecoderOutOfMemory: what became of FFmpeg.
     """
 
     def check(condition: bool, what: str) -> None:
@@ -279,7 +280,10 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     # them then: of a cut file, whose last packet our tag filled up, FFmpeg hears another sound again.
     if change.is_undo:
         return
-    was, is_now = look(original, change.path), look(new, change.path)
+    try:
+        was, is_now = look(original, new, change.splices, change.path)
+    except TrackError as error:
+        raise type(error)(f"{change.path}: FFmpeg was to look at the changed copy: {error}; left as it is") from error
     if what := disagreement(was, is_now, change.values.genres):
         raise ReadersDisagree(f"{change.path}: in the changed copy {what}; left as it is")
 
