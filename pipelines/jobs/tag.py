@@ -23,7 +23,7 @@ from features.schema import Rejection, Track
 from model.bundle import DEFAULT, Bundle, load_config
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import Ledger
+from pipelines.dataset.ledger import Ledger, follow
 from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.engine.attempts import last_line, work_off
 from pipelines.engine.launcher import run_apart
@@ -231,6 +231,7 @@ class _Run:
         found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
         report.found = len(found.tracks) + len(found.rejections)
         pending = [track for track in found.tracks if not self._settled(ledger, track)]
+        follow(self._dataset, set(found.tracks).difference(pending))
         fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
         unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
         fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]

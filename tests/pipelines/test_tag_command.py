@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import synth
+
+from pipelines.dataset.ledger import newest_results
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
@@ -261,3 +264,33 @@ def test_tags_are_written_only_when_asked_and_confirmed_and_come_off_again(libra
     assert "done before  6" in again.stdout  # a tag of our own does not make a file another
     genrebeam("undo", tmp_path / "out", "--yes", "--quiet")
     assert {p.name: p.read_bytes() for p in mine.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_library_that_moved_is_followed(library, tmp_path):
+    old, new, out = tmp_path / "old", tmp_path / "elsewhere" / "new", tmp_path / "out"
+    shutil.copytree(library, old)
+    before = {path.relative_to(old): path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    write = ["--min-confidence", "0", "--write-tags", "overwrite", "--yes"]
+    genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
+    genrebeam("apply", out, *write)
+    new.parent.mkdir()
+    old.rename(new)
+
+    again = genrebeam("tag", new, "--output", out, "--max-reject-share", "1")
+
+    (report,) = (json.loads(path.read_text()) for path in sorted(out.glob("run-*.json"))[1:])
+    assert (report["tagged"], report["done_before"]) == (0, len(SUFFIXES) + 1), again.stderr
+    rows = newest_results(out).to_pylist()
+    assert [row["uri"] for row in rows] == [str(new / row["track_id"]) for row in rows]
+    assert "say so already" in genrebeam("apply", out, *write).stdout
+    assert any((new / name).read_bytes() != data for name, data in before.items())
+
+    genrebeam("undo", out, "--yes")
+
+    assert all((new / name).read_bytes() == data for name, data in before.items())
+    assert f"changed  {len(SUFFIXES)}" in genrebeam("apply", out, *write).stdout
+    new.rename(old)
+    genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
+    genrebeam("undo", out, "--yes")
+    assert all((old / name).read_bytes() == data for name, data in before.items())
