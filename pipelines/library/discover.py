@@ -195,9 +195,16 @@ def _read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Re
         if "://" in uri and not uri.startswith("file://"):
             yield _find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
             continue
-        local = _as_people_write_it(uri, folder)
-        below = local.is_relative_to(folder)
-        yield _judge(local, track_id or (_relative(str(local), folder) if below else path_uri(local).lstrip("/")))
+        try:
+            local = _as_people_write_it(uri, folder)
+            below = local.is_relative_to(folder)
+            name = _relative(str(local), folder) if below else path_uri(local).lstrip("/") or "."
+            found = _judge(local, track_id or name)
+        except (ValueError, RuntimeError) as error:  # a zero byte, an address that is none, the home of nobody
+            name = ascii(uri)[1:-1]
+            message = f"{name}: no name of a file ({error})"
+            found = Rejection(Track(name, track_id or name, 0, 0.0), "discover", UnreadableFile.__name__, message)
+        yield found
 
 
 def _as_people_write_it(uri: str, folder: Path) -> Path:

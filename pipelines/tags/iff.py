@@ -89,7 +89,7 @@ class Iff(Container):
         if self._end > source.size + 1:  # a last chunk may lack its pad byte
             raise source.broken(f"its header speaks of {self._end} bytes, it has {source.size}")
         self._end = min(self._end, source.size)
-        pads, found, at = [], [], 12
+        pads, found, at, unclear = [], [], 12, False
         infos: list[tuple[Info, tuple[int, int]]] = []
         while at + _HEADER <= self._end:
             name, size = source.read(at, at + 4), self._number(source.read(at + 4, at + 8))
@@ -103,6 +103,8 @@ class Iff(Container):
                 info = _parse_info(source.read(at + 12, stop), len(infos))
                 if info and stop == padded:
                     infos.append((info, (at, stop)))
+                else:
+                    unclear = True
             else:
                 pads.append((stop, padded))
             at = padded
@@ -123,6 +125,8 @@ class Iff(Container):
                 raise source.broken(str(error)) from None
         else:
             tag = Id3v2(exists=False)
+        if unclear and not tag.fields:
+            raise source.broken("the sizes in its LIST INFO chunk do not add up, and a new ID3 chunk would hide it")
         self.tags = (tag, *(info for info, _ in infos))
         self._infos = [where for _, where in infos]
         self.holes = tuple(sorted([_SIZE_FIELD, *pads, self._where, *self._infos]))

@@ -18,7 +18,7 @@ from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
 from features.errors import NotTaggable
 from pipelines.tags.errors import BrokenTag
-from pipelines.tags.sniff import Kind, id3v2_size, sniff
+from pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
 from pipelines.tags.words import keys
 
 _ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
@@ -118,15 +118,11 @@ def _id3v2(file: BinaryIO) -> TagValues:
 
 
 def _id3v1(file: BinaryIO) -> TagValues:
-    if file.seek(0, os.SEEK_END) < 128:
-        return TagValues()
-    file.seek(-128, os.SEEK_END)
-    tag = file.read(128)
-    number = tag[127]
-    file.seek(-min(131, file.seek(0, os.SEEK_END)), os.SEEK_END)
-    if file.read(8) == b"APETAGEX":  # whose middle looks like ID3v1 where the tag is 131 bytes long
-        return TagValues()
-    return TagValues((TCON.GENRES[number],)) if tag[:3] == b"TAG" and number < len(TCON.GENRES) else TagValues()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 131))
+    tail = file.read(131)
+    number = tail[-1] if tail else 0
+    return TagValues((TCON.GENRES[number],)) if is_id3v1(tail) and number < len(TCON.GENRES) else TagValues()
 
 
 def _apev2(file: BinaryIO) -> TagValues:
