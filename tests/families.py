@@ -22,60 +22,56 @@ from mutagen.oggvorbis import OggVorbis
 WORDS = {"title": "Title", "artist": "Artist", "genre": "Rock"}
 
 
-def id3v2(version: int = 4) -> bytes:
+def id3v2(title: str = "Title", version: int = 4) -> bytes:
     """A whole ID3v2 tag."""
     from io import BytesIO
 
     tags, file = ID3(), BytesIO()
     for frame, name in ((TIT2, "title"), (TPE1, "artist"), (TCON, "genre")):
-        tags.add(frame(encoding=3, text=[WORDS[name]]))
+        tags.add(frame(encoding=3, text=[(WORDS | {"title": title})[name]]))
     tags.save(file, v1=0, v2_version=version, padding=lambda info: 20)
     return file.getvalue()
 
 
-def id3v1() -> bytes:
-    return tagfiles.id3v1(17, title=b"Title")
-
-
-def add_ape(path: Path) -> None:
+def add_ape(path: Path, title: str = "Title") -> None:
     tags = APEv2()
-    for name, value in WORDS.items():
+    for name, value in (WORDS | {"title": title}).items():
         tags[name.title()] = value
     tags.save(path)
 
 
-def add_front(path: Path) -> None:
-    path.write_bytes(id3v2() + path.read_bytes())
+def add_front(path: Path, title: str = "Title") -> None:
+    path.write_bytes(id3v2(title) + path.read_bytes())
 
 
-def add_v1(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + id3v1())
+def add_v1(path: Path, title: str = "Title") -> None:
+    path.write_bytes(path.read_bytes() + tagfiles.id3v1(17, title=title.encode()))
 
 
-def add_comments(path: Path) -> None:
+def add_comments(path: Path, title: str = "Title") -> None:
     file = FLAC(path) if path.suffix == ".flac" else OggVorbis(path)
-    for name, value in WORDS.items():
+    for name, value in (WORDS | {"title": title}).items():
         file[name] = [value]
     file.save()
 
 
-def add_info(path: Path) -> None:
+def add_info(path: Path, title: str = "Title") -> None:
     """LIST INFO behind the sound of a WAV."""
     fields = b""
-    for name, value in (("INAM", "Title"), ("IART", "Artist"), ("IGNR", "Rock")):
+    for name, value in (("INAM", title), ("IART", "Artist"), ("IGNR", "Rock")):
         text = value.encode() + b"\0"
         fields += name.encode() + struct.pack("<I", len(text)) + text + len(text) % 2 * b"\0"
     data = path.read_bytes() + b"LIST" + struct.pack("<I", 4 + len(fields)) + b"INFO" + fields
     path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
 
 
-def add_id3_chunk(path: Path) -> None:
+def add_id3_chunk(path: Path, title: str = "Title") -> None:
     from mutagen.wave import WAVE
 
     file = WAVE(path)
     file.add_tags()
     for frame, name in ((TIT2, "title"), (TPE1, "artist"), (TCON, "genre")):
-        file.tags.add(frame(encoding=3, text=[WORDS[name]]))
+        file.tags.add(frame(encoding=3, text=[(WORDS | {"title": title})[name]]))
     file.save()
 
 
@@ -146,7 +142,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mp3: APEv2": (".mp3", _made("mp3", add_ape)),
     "mp3: ID3v1": (".mp3", _made("mp3", add_v1)),
     "mp3: ID3v2, APEv2, ID3v1": (".mp3", _made("mp3", add_front, add_ape, add_v1)),
-    "mp3: APEv2, ID3v1": (".mp3", _made("mp3", add_v1, add_ape)),
+    "mp3: APEv2, ID3v1": (".mp3", _made("mp3", add_ape, add_v1)),
     "aac: APEv2": (".aac", _adts(add_ape)),
     "aac: ID3v2": (".aac", _adts(add_front)),
     "tta: ID3v2, APEv2": (".tta", _made("tta", add_front, add_ape)),
@@ -155,7 +151,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "flac: Vorbis comments, ID3v1": (".flac", _made("flac", add_comments, add_v1)),
     "ogg: Vorbis comments, ID3v2": (".ogg", _made("ogg", add_comments, add_front)),
     "wv: APEv2": (".wv", _made("wv", add_ape)),
-    "wv: APEv2, ID3v1": (".wv", _made("wv", add_v1, add_ape)),
+    "wv: APEv2, ID3v1": (".wv", _made("wv", add_ape, add_v1)),
     "wv: ID3v1": (".wv", _made("wv", add_v1)),
     "mpc: APEv2": (".mpc", _made("mpc", add_ape)),
     "mpc: ID3v2": (".mpc", _made("mpc", add_front)),

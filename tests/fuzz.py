@@ -140,8 +140,9 @@ def _ffmpeg(path: str) -> dict[str, str]:
                     if held:
                         digest.update(b"%d %d " % (held.stream_index, held.size) + bytes(held))
                     held, count = packet, count + 1
-            if held and not is_ape:  # FFmpeg takes the tags behind Monkey's Audio for its last packet
-                digest.update(bytes(held))
+            if held and not is_ape:  # FFmpeg takes the tags behind Monkey's Audio, and ID3v1 behind FLAC, for sound
+                tail = Path(path).read_bytes()[-128:]
+                digest.update(bytes(held).removesuffix(tail if tail.startswith(b"TAG") else b""))
     except Exception as error:
         shown["error"] = type(error).__name__
     if Path(path).read_bytes()[-131:-123] == b"APETAGEX":

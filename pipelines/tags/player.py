@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from features.ffmpeg import open_sound
+from pipelines.tags.sniff import is_id3v1
 
 _WHOLE_BYTES = 1 << 20  # of smaller files all packets are compared, of others those at both ends, beside the tags
 _FIRST_PACKETS, _LAST_PACKETS, _LAST_S = 24, 12, 1
@@ -36,7 +37,8 @@ def look(path: str, name: str, start: int, stop: int) -> tuple[dict[str, str], s
     """
     with open(path, "rb", buffering=0) as raw:
         size = os.fstat(raw.fileno()).st_size
-        lies = os.pread(raw.fileno(), 8, max(0, size - 131)) == b"APETAGEX"  # taken for ID3v1 by FFmpeg
+        tail = os.pread(raw.fileno(), 131, max(0, size - 131))
+        lies = tail.startswith(b"APETAGEX")  # taken for ID3v1 by FFmpeg
         file = _Without(raw.fileno(), size, start, stop, name)
         try:
             container = open_sound(file, probe_bytes=_PROBE_BYTES)  # type: ignore[arg-type]
@@ -46,7 +48,7 @@ def look(path: str, name: str, start: int, stop: int) -> tuple[dict[str, str], s
             shown = {} if lies else {key.lower(): value for key, value in container.metadata.items()}
             for stream in container.streams:
                 shown |= {f"stream {stream.index}/{key.lower()}": value for key, value in stream.metadata.items()}
-            return shown, _sound(container, file.size)
+            return shown, _sound(container, file.size, tail[-128:] if is_id3v1(tail) else b"")
 
 
 class _Without:
@@ -72,39 +74,41 @@ class _Without:
         return self._at
 
 
-def _sound(container: Any, size: int) -> str:
-    packets = _packets(container)
+def _sound(container: Any, size: int, id3v1: bytes) -> str:
+    packets = _packets(container, id3v1)
     if size > _WHOLE_BYTES:
-        packets = itertools.chain(itertools.islice(packets, _FIRST_PACKETS), _last_packets(container))
+        packets = itertools.chain(itertools.islice(packets, _FIRST_PACKETS), _last_packets(container, id3v1))
     digest, heard = hashlib.sha1(usedforsecurity=False), False
-    for packet in packets:
+    for stream, data in packets:
         heard = True
-        digest.update(b"%d %d " % (packet.stream_index, packet.size))
-        digest.update(packet)
+        digest.update(b"%d %d " % (stream, memoryview(data).nbytes))
+        digest.update(data)
     return digest.hexdigest() if heard else ""
 
 
-def _last_packets(container: Any) -> Iterator[Any]:
+def _last_packets(container: Any, id3v1: bytes) -> Iterator[tuple[int, Any]]:
     if container.duration:
         try:
             container.seek(max(0, container.duration - _LAST_S * 1_000_000))
         except Exception:
             return
-        yield from collections.deque(_packets(container), _LAST_PACKETS)
+        yield from collections.deque(_packets(container, id3v1), _LAST_PACKETS)
 
 
-def _packets(container: Any) -> Iterator[Any]:
+def _packets(container: Any, id3v1: bytes) -> Iterator[tuple[int, Any]]:
+    """Stream and bytes of packets, without an ID3v1 tag that FFmpeg takes for sound (FLAC)."""
     held = None
     try:
         for packet in container.demux():
             if packet.size:
                 if held:
-                    yield held
+                    yield held.stream_index, held
                 held = packet
     except Exception:  # the end of what can be read
         pass
     if held and container.format.name != "ape":  # FFmpeg takes the tags behind Monkey's Audio for its last packet
-        yield held
+        data = bytes(held)
+        yield held.stream_index, data.removesuffix(id3v1)
 
 
 def middle(untouched: Sequence[tuple[int, int]], keep: int = _END_BYTES) -> tuple[int, int]:

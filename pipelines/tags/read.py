@@ -18,6 +18,20 @@ from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
 from features.errors import NotTaggable
 from pipelines.tags.errors import BrokenTag
+from pipelines.tags.families import (
+    APE,
+    CHUNK,
+    COMMENTS,
+    DESCRIPTORS,
+    ID3V1,
+    ID3V2,
+    INFO,
+    ITEMS,
+    KEYS,
+    LIBRARY,
+    USER_DATA,
+    families_of,
+)
 from pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
 from pipelines.tags.words import keys
 
@@ -69,7 +83,7 @@ def read_tags(file: BinaryIO) -> TagValues:
     provenance: Mapping[str, tuple[str, ...]] = {}
     genres: tuple[str, ...] = ()
     try:
-        for reader in _READERS[kind]:
+        for reader in dict.fromkeys(_READERS[kind][family] for family in families_of(kind)):
             if reader is _id3v1 and genres:
                 continue
             values = reader(file)
@@ -269,17 +283,19 @@ def _dsf(file: BinaryIO) -> TagValues:
     return _from_id3_frames(DSF(file).tags)
 
 
-_READERS: dict[Kind, tuple[Callable[[BinaryIO], TagValues], ...]] = {
-    Kind.MP3: (_id3v2, _apev2, _id3v1),
-    Kind.TTA: (_id3v2, _apev2, _id3v1),
-    Kind.APE: (_apev2, _id3v2, _id3v1),
-    Kind.FLAC: (_flac, _id3v2, _id3v1),
-    Kind.OGG: (_ogg, _id3v2),
-    Kind.MP4: (_mp4, _boxes),
-    Kind.ASF: (_asf,),
-    Kind.WAV: (_wav, _wav_info),
-    Kind.AIFF: (_aiff,),
-    Kind.DSF: (_dsf,),
+_ENDS: dict[str, Callable[[BinaryIO], TagValues]] = {ID3V2: _id3v2, APE: _apev2, ID3V1: _id3v1}
+# Some families are read in one go; each family of families.TABLE is here.
+_READERS: dict[Kind, dict[str, Callable[[BinaryIO], TagValues]]] = {
+    Kind.MP3: _ENDS,
+    Kind.TTA: _ENDS,
+    Kind.APE: _ENDS,
+    Kind.FLAC: _ENDS | {COMMENTS: _flac},
+    Kind.OGG: {COMMENTS: _ogg, ID3V2: _id3v2},
+    Kind.MP4: {ITEMS: _mp4, KEYS: _boxes, USER_DATA: _boxes},
+    Kind.ASF: {DESCRIPTORS: _asf, LIBRARY: _asf},
+    Kind.WAV: {CHUNK: _wav, INFO: _wav_info},
+    Kind.AIFF: {CHUNK: _aiff},
+    Kind.DSF: {ID3V2: _dsf},
 }
 
 
