@@ -45,20 +45,23 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it now, so that its imports run beside other work."""
+        """Start it now, so that its imports run beside other work; raises DecoderCrashed where it cannot be."""
         if self._process is not None:
             return
         root = Path(__file__).resolve().parent.parent
         # One thread of linear algebra: there is one child per worker, and one worker per core.
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "features.child", json.dumps(self._arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libmpg123 writes a line per damaged frame
-            cwd=root,
-            env={**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "features.child", json.dumps(self._arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # libmpg123 writes a line per damaged frame
+                cwd=root,
+                env={**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])},
+            )
+        except OSError as error:
+            raise errors.DecoderCrashed(f"the decoder cannot be started ({error.strerror})") from error
 
     def ask(self, request: Any) -> tuple[bytearray, Any]:
         """All bytes that the work yields for a request, and its answer.

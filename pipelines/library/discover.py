@@ -36,6 +36,14 @@ _NOT_AUDIO_SUFFIXES = frozenset(
     .als .asd .cdg .kar .mid .midi .pek .reapeaks .rpp .wvc
     """.split()
 )
+# A name that claims to be audio; what has another one and no audio in it is a companion too, and no failure.
+_AUDIO_SUFFIXES = frozenset(
+    """
+    .3g2 .3gp .aac .ac3 .adts .aif .aifc .aiff .alac .amr .ape .asf .au .bwf .caf .dff .dsf .dts .eac3 .f4a .fla .flac
+    .m4a .m4b .m4p .m4r .mka .mp+ .mp1 .mp2 .mp3 .mp4 .mpc .mpga .mpp .oga .ogg .ofr .ofs .opus .ra .rf64 .rm .shn
+    .snd .spx .tak .tta .voc .w64 .wav .wave .weba .webm .wma .wv
+    """.split()
+)
 # What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
 # looked at: there are folders called ".38 Special".
 _JUNK = (
@@ -84,6 +92,14 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
                 tracks[track.track_id] = found
     by_id = sorted(tracks), sorted(rejections)
     return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
+
+
+def is_companion(uri: str, stage: str, error: str) -> bool:
+    """Whether a rejected file was none to fail: neither its name nor its content claims that it is audio."""
+    if stage == "discover":
+        return error == NotAudio.__name__
+    claims = PurePosixPath(uri).suffix.lower() in _AUDIO_SUFFIXES
+    return stage == "extract" and not claims and error in (NotAudio.__name__, UnreadableFile.__name__)
 
 
 def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:

@@ -199,6 +199,32 @@ def test_mistakes_are_one_line_and_code_2(tmp_path, arguments, says):
     assert process.stdout == ""
     message = [line for line in process.stderr.splitlines() if not line.startswith(("Usage:", "Try ")) and line]
     assert len(message) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_mistyped_library_leaves_nothing_behind(tmp_path):
+    (tmp_path / "there").mkdir()
+    for output in ("there", "not/yet/there"):
+        genrebeam("tag", tmp_path / "Musik", "--output", tmp_path / output, code=2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_what_claims_to_be_audio_counts_in_the_share_of_rejects_and_nothing_else(tmp_path):
+    library = tmp_path / "library"
+    synth.write(library / "song.wav", synth.music(3.0, seed=1))
+    (library / "song.wav").rename(library / "song.karaoke")
+    for name in ("a.xyz", "b.dat", "no suffix", "c.projectfile"):
+        (library / name).write_bytes(b"no music" * 100)
+    (library / ".nomedia").touch()
+    process = genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1")
+    assert ["not", "audio", "5"] in [line.split()[:3] for line in process.stdout.splitlines()]
+    assert list(results(tmp_path / "out")["track_id"]) == ["song.karaoke"]
+    (library / "claims.mp3").write_bytes(b"no music" * 100)
+    genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1", code=3)
+    (library / "claims.mp3").unlink()
+    synth.write(library / "short.wav", synth.music(0.3, seed=1))
+    (library / "short.wav").rename(library / "short.by-content")
+    genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1", code=3)
 
 
 def test_two_runs_into_one_folder_do_not_mix(tmp_path):
