@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
+from pipelines.dataset.schema import storable
 from pipelines.storage import objects
 from pipelines.storage.places import local_path, path_uri
 
@@ -78,7 +79,7 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
     tracks: dict[str, Track] = {}
     rejections: dict[str, Rejection] = {}
     for library in libraries:
-        for found in _find(library, skip, beam_flags):
+        for found in map(_keepable, _find(library, skip, beam_flags)):
             track = found.track if isinstance(found, Rejection) else found
             other = tracks.get(track.track_id) or getattr(rejections.get(track.track_id), "track", None)
             if other is not None and other.uri != track.uri:
@@ -92,6 +93,24 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
                 tracks[track.track_id] = found
     by_id = sorted(tracks), sorted(rejections)
     return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
+
+
+def _keepable(found: Track | Rejection) -> Track | Rejection:
+    """What can be kept in a row: a track with a strange name, size or time is a rejection, and the others go on."""
+    if isinstance(found, Rejection):
+        return found
+    reason = ""
+    if storable(found.uri) != found.uri:
+        reason = "no name that can be kept"
+    elif not 0 <= found.size < 2**63:
+        reason = "a size that no file has"
+    elif not abs(found.mtime) < _LIMIT_NS / 1e9:
+        reason = "its modification time is none that can be kept; touch it"
+    track_id = storable(found.track_id)
+    if reason:
+        track = Track(storable(found.uri), track_id, 0, 0.0)
+        return Rejection(track, "discover", UnreadableFile.__name__, f"{track.uri}: {reason}")
+    return found if track_id == found.track_id else dataclasses.replace(found, track_id=track_id)
 
 
 def is_companion(uri: str, stage: str, error: str) -> bool:
@@ -175,8 +194,6 @@ def _judge(path: Path, track_id: str) -> Track | Rejection:
         return _reject(path, track_id, UnreadableFile, reason)
     if not stat.S_ISREG(status.st_mode):
         return _reject(path, track_id, UnreadableFile, "not a regular file")
-    if abs(status.st_mtime_ns) >= _LIMIT_NS:
-        return _reject(path, track_id, UnreadableFile, "its modification time is none that can be kept; touch it")
     return Track(path_uri(path), track_id, status.st_size, status.st_mtime_ns // 1000 / 1e6)
 
 
