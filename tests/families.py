@@ -44,6 +44,39 @@ def add_front(path: Path, title: str = "Title") -> None:
     path.write_bytes(id3v2(title) + path.read_bytes())
 
 
+def add_2_3(path: Path) -> None:
+    path.write_bytes(id3v2("Title", 3) + path.read_bytes())
+
+
+def add_2_2(path: Path) -> None:
+    frames = b""
+    for name, text in ((b"TT2", "Title"), (b"TP1", "Artist"), (b"TCO", "Rock")):
+        frames += name + (len(text) + 1).to_bytes(3, "big") + b"\0" + text.encode()
+    size = len(frames) + 20
+    path.write_bytes(b"ID3\2\0\0\0\0" + bytes([size >> 7, size & 127]) + frames + bytes(20) + path.read_bytes())
+
+
+def add_unsynchronised(path: Path) -> None:
+    """ID3v2.3 with a picture in which what looks like sound is broken up."""
+    data = b"\0image/png\0\3\0" + b"\xff\xfb\x90" * 30
+    frames = b"APIC" + struct.pack(">IH", len(data), 0) + data
+    for name, text in ((b"TIT2", "Title"), (b"TPE1", "Artist"), (b"TCON", "Rock")):
+        frames += name + struct.pack(">IH", len(text) + 1, 0) + b"\0" + text.encode()
+    frames = frames.replace(b"\xff", b"\xff\0")
+    size = len(frames)
+    path.write_bytes(b"ID3\3\0\x80\0\0" + bytes([size >> 7, size & 127]) + frames + path.read_bytes())
+
+
+def add_lyrics(path: Path) -> None:
+    body = b"LYRICSBEGIN" + b"IND0000200" + b"LYR00011[00:01]la la"[:19]
+    path.write_bytes(path.read_bytes() + body + f"{len(body):06d}LYRICS200".encode())
+
+
+def to_front(path: Path) -> None:
+    """moov in front of mdat, as shops deliver it."""
+    muxed(path, "ipod", "aac", movflags="faststart")
+
+
 def add_v1(path: Path, title: str = "Title") -> None:
     path.write_bytes(path.read_bytes() + tagfiles.id3v1(17, title=title.encode()))
 
@@ -143,6 +176,12 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mp3: ID3v1": (".mp3", _made("mp3", add_v1)),
     "mp3: ID3v2, APEv2, ID3v1": (".mp3", _made("mp3", add_front, add_ape, add_v1)),
     "mp3: APEv2, ID3v1": (".mp3", _made("mp3", add_ape, add_v1)),
+    "mp3: ID3v2.3": (".mp3", _made("mp3", add_2_3)),
+    "mp3: ID3v2.2": (".mp3", _made("mp3", add_2_2)),
+    "mp3: ID3v2.3 unsynchronised": (".mp3", _made("mp3", add_unsynchronised)),
+    "mp3: two ID3v2": (".mp3", _made("mp3", add_2_3, add_front)),
+    "mp3: Lyrics3, ID3v1": (".mp3", _made("mp3", add_lyrics, add_v1)),
+    "mp3: APEv2, Lyrics3, ID3v1": (".mp3", _made("mp3", add_ape, add_lyrics, add_v1)),
     "aac: APEv2": (".aac", _adts(add_ape)),
     "aac: ID3v2": (".aac", _adts(add_front)),
     "tta: ID3v2, APEv2": (".tta", _made("tta", add_front, add_ape)),
@@ -162,6 +201,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mp4: QuickTime user data": (".mov", lambda path: muxed(path, "mov", "aac")),
     "mp4: 3GPP user data": (".3gp", lambda path: muxed(path, "3gp", "aac")),
     "mp4: iTunes list": (".m4a", _made("m4a", lambda path: add_items(path, gen=["Rock"]))),
+    "mp4: iTunes list in front": (".m4a", to_front),
     "mp4: free-form genre": (
         ".m4a",
         _made("m4a", lambda path: add_items(path, gen=["Rock"], free=[MP4FreeForm(b"Rock")])),
