@@ -19,7 +19,7 @@ from pipelines.tags.read import PREFIX, behind_id3v2, ogg_reader
 from pipelines.tags.sniff import Kind, sniff
 from pipelines.tags.words import keys
 
-_STALL_S, _MEMORY_BYTES = 20.0, 4 << 30  # of FFmpeg's child process
+_STALL_S, _MEMORY_BYTES = 60.0, 4 << 30  # of FFmpeg's child process
 
 
 class ReadersDisagree(TagError):

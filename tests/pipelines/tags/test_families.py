@@ -84,6 +84,26 @@ def test_a_wav_whose_title_somebody_changed_loses_only_our_genre(editor: str, tm
     assert not [key for reader in shown.values() for key in reader if "GENREBEAM" in key.upper()]
 
 
+@pytest.mark.parametrize("end", ["odd", "zeros"])
+def test_list_info_with_an_end_of_its_own_kind_is_read_and_changed(end: str, tmp_path: Path) -> None:
+    path = families.make(tmp_path, "wav: LIST INFO")
+    data = path.read_bytes()
+    at = data.index(b"LIST")
+    size = int.from_bytes(data[at + 4 : at + 8], "little")
+    if end == "odd":  # the last text without its pad byte, which then stands behind the chunk
+        assert data.endswith(b"Rock\0\0")
+        data = data[: at + 4] + (size - 1).to_bytes(4, "little") + data[at + 8 :]
+    else:
+        data = data[:4] + (len(data) - 4).to_bytes(4, "little") + data[8 : at + 4]
+        data += (size + 4).to_bytes(4, "little") + path.read_bytes()[at + 8 :] + bytes(4)
+    path.write_bytes(data)
+    assert apply(path, tmp_path / "out", "overwrite").written == 1
+    shown = witnesses(path)
+    assert shown["FFmpeg"]["title"] == "Title" and not list(fuzz.stale(shown, ["Blues"]))
+    assert tagfiles.apply_all(tmp_path / "out", undo=True).written == 1
+    assert path.read_bytes() == data
+
+
 # The table
 
 
