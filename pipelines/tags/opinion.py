@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from features.child import Child
 from features.errors import TagError
-from pipelines.tags.model import Splice
+from pipelines.tags.id3 import end_of_tags
+from pipelines.tags.model import Container, Source, Splice
 from pipelines.tags.player import middle
 from pipelines.tags.read import PREFIX, behind_id3v2, ogg_reader
 from pipelines.tags.sniff import Kind, sniff
@@ -41,39 +42,33 @@ class Shown:
     sound: str | None
 
 
-def look(old: BinaryIO, new: BinaryIO, splices: Sequence[Splice], name: str) -> tuple[Shown, Shown]:
+def look(old: BinaryIO, new: BinaryIO, container: Container, splices: Sequence[Splice]) -> tuple[Shown, Shown]:
     """Everything that mutagen and FFmpeg show of a file and of its changed copy; nothing where a reader cannot read it.
 
     Args:
+        container: the old file's.
         splices: what made the copy.
-        name: the file's, for both: FFmpeg looks at it.
 
     Raises:
         TrackError: FFmpeg crashed or did not answer.
     """
-    out_of_old = out_of_new = (0, 0)
+    start = stop = moved = 0
     if sniff(old) is Kind.MP3:  # all other kinds tell FFmpeg where their end is
-        untouched, moved = _untouched(splices, os.fstat(old.fileno()).st_size)
-        out_of_old = middle(untouched)
-        out_of_new = middle([(start + by, stop + by) for (start, stop), by in zip(untouched, moved, strict=True)])
-    views = _ffmpeg(
-        [
-            [os.path.abspath(os.fsdecode(old.name)), name, *out_of_old],
-            [os.path.abspath(os.fsdecode(new.name)), name, *out_of_new],
-        ]
-    )
+        start, stop = middle(_between_tags(old, container))
+        moved = sum(len(splice.data) - (splice.stop - splice.start) for splice in splices if splice.stop <= start)
+    paths = [os.path.abspath(os.fsdecode(file.name)) for file in (old, new)]
+    views = _ffmpeg([[paths[0], paths[0], start, stop], [paths[1], paths[0], start + moved, stop + moved]])
     before, after = (_shown(file, *view) for file, view in zip((old, new), views, strict=True))
     return before, after
 
 
-def _untouched(splices: Sequence[Splice], size: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """Stretches of the old file that no splice touches, and by how many bytes each has moved in the new one."""
-    stretches, moves, at, moved = [], [], 0, 0
-    for splice in [*splices, Splice(size, size, b"")]:
-        stretches.append((at, splice.start))
-        moves.append(moved)
-        at, moved = splice.stop, moved + len(splice.data) - (splice.stop - splice.start)
-    return stretches, moves
+def _between_tags(file: BinaryIO, container: Container) -> Iterator[tuple[int, int]]:
+    """Stretches of an MP3 in which no tag stands."""
+    source = Source(file)
+    at = end_of_tags(source)
+    for start, stop in [*container.holes, (source.size, source.size)]:
+        yield at, start
+        at = max(at, stop)
 
 
 def _shown(file: BinaryIO, shown: Mapping[str, str], sound: str | None) -> Shown:

@@ -10,7 +10,7 @@ import collections
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from features.ffmpeg import open_sound
@@ -111,7 +111,7 @@ def _packets(container: Any, id3v1: bytes) -> Iterator[tuple[int, Any]]:
         yield held.stream_index, data.removesuffix(id3v1)
 
 
-def middle(untouched: Sequence[tuple[int, int]], keep: int = _END_BYTES) -> tuple[int, int]:
+def middle(untouched: Iterable[tuple[int, int]], keep: int = _END_BYTES) -> tuple[int, int]:
     """The longest of some stretches without `keep` bytes at both of its ends; (0, 0) where nothing is left."""
     start, stop = max(untouched, key=lambda stretch: stretch[1] - stretch[0], default=(0, 0))
     return (start + keep, stop - keep) if stop - start > 2 * keep else (0, 0)

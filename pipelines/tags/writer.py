@@ -304,7 +304,7 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     if change.is_undo:
         return
     try:
-        was, is_now = look(original, new, change.splices, change.path)
+        was, is_now = look(original, new, before, change.splices)
     except TrackError as error:
         raise type(error)(f"{change.path}: FFmpeg was to look at the changed copy: {error}; left as it is") from error
     if what := disagreement(was, is_now, change.values.genres):

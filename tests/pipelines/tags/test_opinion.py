@@ -11,6 +11,7 @@ import tagfiles
 
 from pipelines.tags import opinion
 from pipelines.tags.model import Splice
+from pipelines.tags.parse import parse
 from pipelines.tags.player import look, middle
 
 
@@ -54,12 +55,31 @@ def test_a_long_mp3_is_compared_at_both_ends_of_its_sound(tmp_path: Path) -> Non
         new = tmp_path / "new.mp3"
         new.write_bytes(changed)
         with old.open("rb") as before, new.open("rb") as after:
-            was, is_now = opinion.look(before, after, splices, "x.mp3")
+            was, is_now = opinion.look(before, after, parse(before), splices)
         return bool(was.sound) and was.sound == is_now.sound
 
     assert heard(tag + data)
     for at in (2000, len(data) - 2000):
         assert not heard(tag + data[:at] + bytes(600) + data[at + 600 :])
+
+
+def test_tags_with_large_pictures_are_whole_for_ffmpeg(tmp_path: Path) -> None:
+    """Only sound is left out: not the middle of a second tag in front, nor of one behind."""
+    import families
+    from mutagen.apev2 import APEBinaryValue, APEv2
+
+    path = tmp_path / "song.aac"
+    families.muxed(path, "adts", "aac")
+    path.write_bytes(path.read_bytes() * 60)
+    families.add_ape(path)
+    tags = APEv2(path)
+    tags["Cover Art (Front)"] = APEBinaryValue(b"front.png\0" + bytes(range(256)) * 2000)
+    tags.save()
+    big = b"ID3\3\0\0" + bytes([0, 31, 0, 0]) + b"PRIV\0\x07\0\0\0\0"
+    path.write_bytes(families.id3v2() + big.ljust(10 + (31 << 14), b"x") + path.read_bytes())
+    with path.open("rb") as before, path.open("rb") as after:
+        was, _ = opinion.look(before, after, parse(before), [])
+    assert was.sound and was.fields["FFmpeg"]["title"] == "Title" and was.genres
 
 
 @pytest.mark.parametrize("kind", tagfiles.DECODABLE)
