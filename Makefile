@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture torture-tag model clean flink-smoke prism-smoke
+.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-tag model clean flink-smoke prism-smoke
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,8 +53,15 @@ bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored lo
 bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers
 	$(RUN) tests/bench/apply_files_per_s.py
 
-torture: $(READY)  ## kill -9 at 200 random moments while tags are written and taken off again
+torture: $(READY) fuzz  ## kill -9 at 200 random moments while tags are written and taken off again; and fuzz
 	$(RUN) tests/torture.py $(ARGS)
+
+# With TagLib as a third reader where PyPI's pytaglib is installed; the folders are passed over where they are absent.
+MUTANTS ?= 5000
+SEED    ?= 1
+
+fuzz: $(READY)  ## Damaged tag files through fill, merge, overwrite and undo [MUTANTS=5000] [SEED=1]
+	$(RUN) tests/fuzz.py --mutants $(MUTANTS) --seed $(SEED) --samples $(DATA)/cases --samples $(DATA)/oddities
 
 torture-tag: $(READY)  ## kill -9 of drivers and workers while a library is tagged
 	$(RUN) tests/torture_tag.py $(ARGS)

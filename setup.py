@@ -39,6 +39,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
+            "pytaglib>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",  # a third reader of tags
             "ruff",
             "mypy",
             "pandas>=2.2",

@@ -44,6 +44,7 @@ _TOLERATED_BAD_PACKETS = 1000
 # (MP3 without a Xing header), at the end of the first of several chained streams.
 _STREAMED = {"MPEG", "MP3", "OGG", "FLAC"}
 _TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a decoder had not asked for
+_MPEG_TAIL_BYTES = 1 << 12  # libmpg123 asks for all there is, so more than small tags is sound that it gave up on
 _GUESSED_DURATION = {"mp3", "aac"}  # FFmpeg guesses it from the first frames; gaps between packets are counted instead
 _ROUNDING_S = 0.25
 
@@ -124,7 +125,8 @@ def _sndfile_blocks(
         while len(samples := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
             heard.decoded_s += len(samples) / file.samplerate
             yield AudioBlock(samples, file.samplerate)
-        if file.format not in _STREAMED or _is_near_end(raw):
+        tail_bytes = _MPEG_TAIL_BYTES if file.format in ("MPEG", "MP3") else _TAIL_BYTES
+        if file.format not in _STREAMED or _is_near_end(raw, tail_bytes):
             return
     except RuntimeError as error:
         reason = error
@@ -151,15 +153,15 @@ def _after(blocks: Iterator[AudioBlock], already_s: float, heard: Heard) -> Iter
     heard.decoded_s = max(already_s, at_s)
 
 
-def _is_near_end(raw: BinaryIO) -> bool:
+def _is_near_end(raw: BinaryIO, tail_bytes: int) -> bool:
     """Whether the descriptor that libsndfile shares with `raw` has come to where the sound ends and tags begin."""
     size, at = os.fstat(raw.fileno()).st_size, os.lseek(raw.fileno(), 0, os.SEEK_CUR)
-    if size - at <= _TAIL_BYTES:
+    if size - at <= tail_bytes:
         return True
     for footer_at in (size - 32, size - 160):  # an APE tag may be large, with a cover in it
         footer = os.pread(raw.fileno(), 32, max(0, footer_at))
         if footer[:8] == b"APETAGEX":
-            return size - at <= _TAIL_BYTES + int.from_bytes(footer[12:16], "little")
+            return size - at <= tail_bytes + int.from_bytes(footer[12:16], "little")
     return False
 
 

@@ -17,8 +17,11 @@ _DEMUXERS = (
 ).replace(" ", ",")
 
 
-def open_sound(file: BinaryIO) -> Any:
+def open_sound(file: BinaryIO, *, probe_bytes: int | None = None) -> Any:
     """An av.container.InputContainer over an open file, to be closed by the caller; the file stays open.
+
+    Args:
+        probe_bytes: how much may be read to find out what the header leaves open; FFmpeg's own limit is 5 MB.
 
     Raises:
         av.error.FFmpegError, ValueError, OSError: none of these kinds, or nothing that can be opened.
@@ -28,4 +31,6 @@ def open_sound(file: BinaryIO) -> Any:
 
     av.logging.set_level(av.logging.PANIC)
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
+    if probe_bytes:
+        options["probesize"] = str(probe_bytes)
     return av.open(file, mode="r", metadata_errors="replace", options=options)

@@ -83,9 +83,14 @@ def parse(record: bytes, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     from google.protobuf.message import DecodeError
 
     try:
-        fields = tf.train.Example.FromString(record).features.feature
+        return _parsed(tf.train.Example.FromString(record).features.feature, front_end)
     except DecodeError as error:
         raise RecordError(f"not a genrebeam record: {error}") from error
+    except IndexError as error:
+        raise RecordError("a damaged genrebeam record: a field in it is missing or empty") from error
+
+
+def _parsed(fields: Any, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | None]:
     if "schema_version" not in fields:
         raise RecordError("not a genrebeam record: it has no schema_version")
 
@@ -168,7 +173,15 @@ def count_records(file: BinaryIO, name: str) -> int:
 
 
 def first_record(file: BinaryIO) -> bytes | None:
-    """The payload of a TFRecord file's first record; None for an empty file."""
+    """The payload of a TFRecord file's first record; None for an empty file.
+
+    Raises:
+        RecordError: the file ends before it does.
+    """
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    return file.read(int.from_bytes(head[:8], "little")) if head else None
+    length = int.from_bytes(head[:8], "little")
+    if head and length > size - _HEAD_BYTES:
+        raise RecordError("its first record is longer than the file; extract these features anew")
+    return file.read(length) if head else None

@@ -132,8 +132,8 @@ def _show(report: Report, output: str, exported: list[str]) -> None:
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
         table.add_row("", f"{count:,}", genre)
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
-    if report.not_audio:
-        table.add_row("not audio", f"{report.not_audio:,}", "covers, playlists and other companions")
+    if companions := report.not_audio + report.companions:
+        table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
     if report.done_before:
         table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
     console.print(table)

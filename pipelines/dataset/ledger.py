@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,6 +73,32 @@ def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
     track_ids = rows["track_id"].to_pylist()
     order = sorted(range(len(rows)), key=track_ids.__getitem__)
     return rows.take(pa.array(order, pa.int64())).select(names)
+
+
+def follow(dataset: Dataset, tracks: Iterable[Track]) -> int:
+    """Let the results of tracks say where their files are now, and count those that had to: a library may move.
+
+    A row is never changed. The newest one is added again with the new place, a microsecond younger and otherwise the
+    same, so that it speaks for its track and what is written into the file (the date of the analysis) stays.
+
+    Raises:
+        LedgerError: a file of the dataset cannot be read.
+    """
+    places = {track.track_id: track.uri for track in tracks}
+    moved: set[str] = set()
+    for table in newest_results_by_file(dataset, ["track_id", "uri"]):
+        now = pa.array([places.get(track_id) for track_id in table["track_id"].to_pylist()], pa.string())
+        moved |= set(table["track_id"].filter(pc.not_equal(table["uri"], now)).to_pylist())
+    if not moved:
+        return 0
+    for table in newest_results_by_file(dataset):
+        by_run: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+        for row in table.filter(pc.is_in(table["track_id"], pa.array(sorted(moved)))).to_pylist():
+            younger = row["processed_at"] + dt.timedelta(microseconds=1)
+            by_run[row["run_id"]].append(row | {"uri": places[row["track_id"]], "processed_at": younger})
+        for run_id, rows in by_run.items():
+            dataset.add(RESULTS_DIR, run_id, rows)
+    return len(moved)
 
 
 @dataclasses.dataclass(frozen=True)

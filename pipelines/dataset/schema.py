@@ -96,8 +96,15 @@ JOURNAL = pa.schema(
 
 
 def utc(seconds: float) -> dt.datetime:
-    """Seconds since 1970 as a UTC datetime, rounded to the microsecond that a file's mtime is compared at."""
-    return dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(microseconds=round(seconds * 1e6))
+    """Seconds since 1970 as a UTC datetime, rounded to the microsecond that a file's mtime is compared at.
+
+    What no datetime holds (the year 10000) is 1970, as an unknown time is: it stands in the rejects only.
+    """
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+    try:
+        return epoch + dt.timedelta(microseconds=round(seconds * 1e6))
+    except (OverflowError, ValueError):
+        return epoch
 
 
 def storable(text: str) -> str:
@@ -106,7 +113,8 @@ def storable(text: str) -> str:
 
 
 def track_columns(track: Track) -> dict[str, Any]:
-    return {"uri": track.uri, "track_id": track.track_id, "size": track.size, "mtime": utc(track.mtime)}
+    names = {"uri": storable(track.uri), "track_id": storable(track.track_id)}
+    return {**names, "size": min(max(track.size, 0), 2**63 - 1), "mtime": utc(track.mtime)}
 
 
 def reject_row(rejection: Rejection, run_id: str, processed_at: dt.datetime) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def reject_row(rejection: Rejection, run_id: str, processed_at: dt.datetime) -> 
         **track_columns(rejection.track),
         "stage": rejection.stage,
         "error": rejection.error,
-        "message": storable(rejection.message),
+        "message": storable(" ".join(rejection.message.splitlines())),
         "run_id": run_id,
         "processed_at": processed_at,
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from features.errors import GenrebeamError
+from features.errors import GenrebeamError, UsageError
 from pipelines.storage.folders import Folder, folder_at, is_local
 
 
@@ -32,12 +32,16 @@ def quiet_libraries(place: Folder | str | os.PathLike[str], *, debug: bool = Fal
     folder = folder_at(place)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     with tempfile.NamedTemporaryFile("ab", buffering=0, prefix="genrebeam-", suffix=".log") as log:
+        worth_keeping = True
         try:
             with _redirected(log.fileno()) as terminal:
                 yield terminal
+        except UsageError:  # a library's name mistyped, perhaps: nothing has begun
+            worth_keeping = False
+            raise
         finally:
             # A folder that the run has not made is not worth making for a log.
-            if os.path.getsize(log.name) and (not is_local(folder) or os.path.isdir(folder.uri)):
+            if worth_keeping and os.path.getsize(log.name) and (not is_local(folder) or os.path.isdir(folder.uri)):
                 with contextlib.suppress(OSError, GenrebeamError), (folder / "logs").new(name) as path:
                     shutil.copyfile(log.name, path)
 

@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import functools
 import itertools
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
+from pipelines.storage.places import local_path
 from pipelines.tags.policy import Outcome
 
 _LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
@@ -111,17 +113,37 @@ def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batch
 def batches_of_journal(dataset: Place) -> Batches:
     """Every file that was ever to be changed, with the journal's rows of it; raises LedgerError."""
     table = journal.read(dataset)
-    table = table.filter(pc.equal(table["action"], journal.APPLY)).sort_by([("uri", "ascending"), ("at", "ascending")])
+    table = table.filter(pc.equal(table["action"], journal.APPLY))
+    table = table.sort_by([("track_id", "ascending"), ("at", "ascending")])
+    newest = newest_results(dataset, ["track_id", "uri"])
+    places = dict(zip(*(newest[name].to_pylist() for name in newest.column_names), strict=True))
     rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
-    by_file = itertools.groupby(map(Entry.from_row, rows), key=lambda entry: entry.uri)
-    wanted = (_to_undo(tuple(entries)) for _, entries in by_file)
-    return Batches(pc.count_distinct(table["uri"]).as_py(), _batched(wanted))
+    by_track = itertools.groupby(map(Entry.from_row, rows), key=lambda entry: entry.track_id)
+    wanted = (one for track_id, entries in by_track for one in _to_undo(list(entries), places.get(track_id)))
+    return Batches(pc.count_distinct(table["track_id"]).as_py(), _batched(wanted))
 
 
-def _to_undo(entries: tuple[Entry, ...]) -> Wanted:
-    last = entries[-1]
-    mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
-    return Wanted(Track(last.uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=entries)
+def _to_undo(entries: list[Entry], place: str | None) -> Iterator[Wanted]:
+    """What was written into one track, by the files that it was written into.
+
+    Args:
+        entries: oldest first.
+        place: where the track is by its newest result. What was written into a file that is gone is looked for there:
+            the library has moved; and everything, where nothing was written into that file: it is a copy.
+    """
+    by_file = {entry.uri: [one for one in entries if one.uri == entry.uri] for entry in entries}
+    if place is not None:
+        here = [one for one in entries if one.uri == place or _is_gone(one.uri)]
+        by_file = {uri: ours for uri, ours in by_file.items() if not _is_gone(uri)} | {place: here or entries}
+    for uri, ours in by_file.items():
+        last = ours[-1]
+        mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
+        yield Wanted(Track(uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=tuple(ours))
+
+
+def _is_gone(uri: str) -> bool:
+    path = local_path(uri)
+    return path is not None and not os.path.lexists(path)
 
 
 def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:

@@ -23,14 +23,14 @@ from features.schema import Rejection, Track
 from model.bundle import DEFAULT, Bundle, load_config
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import Ledger
+from pipelines.dataset.ledger import Ledger, follow
 from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.engine.attempts import last_line, work_off
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
-from pipelines.library.discover import discover
+from pipelines.library.discover import discover, is_companion
 from pipelines.storage.copies import local_folder
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
@@ -96,8 +96,9 @@ class TagOptions:
 class Report:
     """What a run did; written as run-*.json and shown as the closing table.
 
-    `found` counts every file of the library, `not_audio` those turned down by their suffix, `done_before`
-    what earlier runs had settled; the rest was analysed: `tagged` or `rejected`.
+    `found` counts every file of the library, `not_audio` those turned down by their suffix, `companions` those that
+    were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
+    `tagged` or `rejected`.
     """
 
     run_id: str
@@ -106,6 +107,7 @@ class Report:
     found: int = 0
     done_before: int = 0
     not_audio: int = 0
+    companions: int = 0
     tagged: int = 0
     rejected: int = 0
     audio_s: float = 0.0
@@ -131,11 +133,16 @@ class Report:
             self.tagged += 1
             self.audio_s += row["duration_s"] or 0.0
             genres[row["genre"]] += 1
-        rejects = dataset.rows(REJECTS_DIR, ["track_id", "stage", "error"], run_id=self.run_id).to_pylist()
-        companions = ("discover", _NOT_AUDIO)
-        errors = {row["track_id"]: row["error"] for row in rejects if (row["stage"], row["error"]) != companions}
+        rejects = dataset.rows(REJECTS_DIR, ["track_id", "uri", "stage", "error"], run_id=self.run_id).to_pylist()
+        errors = {row["track_id"]: row["error"] for row in rejects if not is_companion(*_what(row))}
         self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
+        opened = {row["track_id"] for row in rejects if row["stage"] != "discover" and is_companion(*_what(row))}
+        self.companions = len(opened)
         self.genres = dict(genres)
+
+
+def _what(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["uri"], row["stage"], row["error"]
 
 
 def tag(options: TagOptions, console: Console) -> Report:
@@ -231,6 +238,7 @@ class _Run:
         found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
         report.found = len(found.tracks) + len(found.rejections)
         pending = [track for track in found.tracks if not self._settled(ledger, track)]
+        follow(self._dataset, set(found.tracks).difference(pending))
         fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
         unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
         fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
@@ -268,7 +276,7 @@ class _Run:
     def _follow(self, watcher: Watcher, progress: Path) -> None:
         report = self.report
         report.sum_up(self._dataset)
-        rejected = report.rejected - self._found_rejects  # the rest is not part of the bar
+        rejected = report.rejected + report.companions - self._found_rejects  # the rest is not part of the bar
         watcher.follow(progress, completed=report.tagged + rejected, audio_s=report.audio_s, rejected=rejected)
 
     def _written(self) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
+from pipelines.dataset.schema import storable
 from pipelines.storage import objects
 from pipelines.storage.places import local_path, path_uri
 
@@ -34,6 +35,14 @@ _NOT_AUDIO_SUFFIXES = frozenset(
     .pls .plist .rtf .sfv .sha1 .sha256 .sqlite .srt .torrent .tsv .txt .url .xls .xlsx .xml .xspf .yaml .yml
     .7z .bz2 .gz .rar .tar .xz .zip .bat .exe .py .sh
     .als .asd .cdg .kar .mid .midi .pek .reapeaks .rpp .wvc
+    """.split()
+)
+# A name that claims to be audio; what has another one and no audio in it is a companion too, and no failure.
+_AUDIO_SUFFIXES = frozenset(
+    """
+    .3g2 .3gp .aac .ac3 .adts .aif .aifc .aiff .alac .amr .ape .asf .au .bwf .caf .dff .dsf .dts .eac3 .f4a .fla .flac
+    .m4a .m4b .m4p .m4r .mka .mp+ .mp1 .mp2 .mp3 .mp4 .mpc .mpga .mpp .oga .ogg .ofr .ofs .opus .ra .rf64 .rm .shn
+    .snd .spx .tak .tta .voc .w64 .wav .wave .weba .webm .wma .wv
     """.split()
 )
 # What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
@@ -70,7 +79,7 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
     tracks: dict[str, Track] = {}
     rejections: dict[str, Rejection] = {}
     for library in libraries:
-        for found in _find(library, skip, beam_flags):
+        for found in map(_keepable, _find(library, skip, beam_flags)):
             track = found.track if isinstance(found, Rejection) else found
             other = tracks.get(track.track_id) or getattr(rejections.get(track.track_id), "track", None)
             if other is not None and other.uri != track.uri:
@@ -84,6 +93,32 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
                 tracks[track.track_id] = found
     by_id = sorted(tracks), sorted(rejections)
     return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
+
+
+def _keepable(found: Track | Rejection) -> Track | Rejection:
+    """What can be kept in a row: a track with a strange name, size or time is a rejection, and the others go on."""
+    if isinstance(found, Rejection):
+        return found
+    reason = ""
+    if storable(found.uri) != found.uri:
+        reason = "no name that can be kept"
+    elif not 0 <= found.size < 2**63:
+        reason = "a size that no file has"
+    elif not abs(found.mtime) < _LIMIT_NS / 1e9:
+        reason = "its modification time is none that can be kept; touch it"
+    track_id = storable(found.track_id)
+    if reason:
+        track = Track(storable(found.uri), track_id, 0, 0.0)
+        return Rejection(track, "discover", UnreadableFile.__name__, f"{track.uri}: {reason}")
+    return found if track_id == found.track_id else dataclasses.replace(found, track_id=track_id)
+
+
+def is_companion(uri: str, stage: str, error: str) -> bool:
+    """Whether a rejected file was none to fail: neither its name nor its content claims that it is audio."""
+    if stage == "discover":
+        return error == NotAudio.__name__
+    claims = PurePosixPath(uri).suffix.lower() in _AUDIO_SUFFIXES
+    return stage == "extract" and not claims and error in (NotAudio.__name__, UnreadableFile.__name__)
 
 
 def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
@@ -159,8 +194,6 @@ def _judge(path: Path, track_id: str) -> Track | Rejection:
         return _reject(path, track_id, UnreadableFile, reason)
     if not stat.S_ISREG(status.st_mode):
         return _reject(path, track_id, UnreadableFile, "not a regular file")
-    if abs(status.st_mtime_ns) >= _LIMIT_NS:
-        return _reject(path, track_id, UnreadableFile, "its modification time is none that can be kept; touch it")
     return Track(path_uri(path), track_id, status.st_size, status.st_mtime_ns // 1000 / 1e6)
 
 
@@ -195,9 +228,16 @@ def _read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Re
         if "://" in uri and not uri.startswith("file://"):
             yield _find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
             continue
-        local = _as_people_write_it(uri, folder)
-        below = local.is_relative_to(folder)
-        yield _judge(local, track_id or (_relative(str(local), folder) if below else path_uri(local).lstrip("/")))
+        try:
+            local = _as_people_write_it(uri, folder)
+            below = local.is_relative_to(folder)
+            name = _relative(str(local), folder) if below else path_uri(local).lstrip("/") or "."
+            found = _judge(local, track_id or name)
+        except (ValueError, RuntimeError) as error:  # a zero byte, an address that is none, the home of nobody
+            name = ascii(uri)[1:-1]
+            message = f"{name}: no name of a file ({error})"
+            found = Rejection(Track(name, track_id or name, 0, 0.0), "discover", UnreadableFile.__name__, message)
+        yield found
 
 
 def _as_people_write_it(uri: str, folder: Path) -> Path:

@@ -297,6 +297,8 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
         status = os.fstat(file.fileno())
         if original.seen is None:
             original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        if not abs(original.mtime_ns) < 2**63:  # nanoseconds from 1678 to 2262 fit into the journal
+            raise UnreadableFile(f"{original.path}: its modification time is none that can be kept; touch it")
         current = read_tags(file)
         goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, original)
         entry = Entry(

@@ -134,7 +134,8 @@ class _LocalFolder(_Base):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        folder, made = Path(self.uri), not os.path.isdir(self.uri)
+        folder = Path(self.uri)
+        made = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -148,9 +149,11 @@ class _LocalFolder(_Base):
             _remove_partials(folder)
             yield
         finally:
-            if made and [entry.name for entry in os.scandir(folder)] == [LOCK]:  # nothing came of the run
+            if [entry.name for entry in os.scandir(folder)] == [LOCK]:  # nothing came of the run
                 (folder / LOCK).unlink()
-                folder.rmdir()
+                with contextlib.suppress(OSError):  # another run may have begun beside it
+                    for empty in made:
+                        empty.rmdir()
             os.close(descriptor)
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import GENRE, Field, Source, Tag
-from pipelines.tags.sniff import id3v2_size
+from pipelines.tags.sniff import id3v2_size, is_id3v1
 
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 _DATA_LENGTH, _UNSYNCHRONISED_FRAME = 0x01, 0x02  # flags of a 2.4 frame
@@ -136,6 +136,9 @@ def parse_id3v2(data: bytes) -> Id3v2:
         plain_frames, plain_end = _cut(body, major, syncsafe=False)
         if plain_end > end:
             frames, end, syncsafe = plain_frames, plain_end, False
+            _, masked_end = _cut(body, major, syncsafe=True, masked=True)
+            if not body[masked_end:].strip(b"\0"):
+                raise BrokenTag("the sizes in its ID3v2 tag can be read in two ways")
     if body[end:].strip(b"\0"):
         # Sizes that lie, names of ID3v2.2 filled up with a blank, ...: programs differ in what they find in there.
         raise BrokenTag(f"{len(body) - end} bytes of its ID3v2 tag are neither frames nor padding")
@@ -175,15 +178,16 @@ def end_of_tags(source: Source) -> int:
     return at
 
 
-def _cut(body: bytes, major: int, *, syncsafe: bool) -> tuple[list[bytes], int]:
-    """The frames from the start of a tag's body, and where they end."""
+def _cut(body: bytes, major: int, *, syncsafe: bool, masked: bool = False) -> tuple[list[bytes], int]:
+    """The frames from the start of a tag's body, and where they end. `masked`: pass over bits that no size may have."""
     head, width = (6, 3) if major == 2 else (10, 4)
     frames, at = [], 0
     while at + head <= len(body):
         match = _FRAME_ID.fullmatch(body, at, at + width)
         size_bytes = body[at + width : at + 2 * width]
         size = _unsyncsafe(size_bytes) if major == 4 and syncsafe else int.from_bytes(size_bytes, "big")
-        if not match or at + head + size > len(body):
+        lies = major == 4 and syncsafe and not masked and max(size_bytes, default=0) > 0x7F
+        if not match or lies or at + head + size > len(body):
             break
         frames.append(body[at : at + head + size])
         at += head + size
@@ -275,9 +279,8 @@ _V1_BYTES = 128
 
 
 def has_id3v1(source: Source) -> bool:
-    """Whether a file ends with ID3v1. An APE tag of the right length has TAG, of APETAGEX, in the same place."""
-    at = source.size - _V1_BYTES
-    return at >= 0 and source.peek(at, at + 3) == b"TAG" and source.peek(at - 3, at + 5) != b"APETAGEX"
+    """Whether a file ends with ID3v1."""
+    return is_id3v1(source.peek(source.size - _V1_BYTES - 3, source.size))
 
 
 def behind(source: Source) -> list[tuple[Id3v1, tuple[int, int]]]:

@@ -47,7 +47,7 @@ class Info(Tag):
 
     def render(self) -> bytes:
         data = b"INFO" + b"".join(field.raw for field in self.fields)
-        return b"LIST" + struct.pack("<I", len(data)) + data
+        return b"LIST" + struct.pack("<I", len(data)) + data + len(data) % 2 * b"\0"
 
     def words(self) -> dict[str, tuple[str, ...]]:
         words: dict[str, tuple[str, ...]] = {}
@@ -66,7 +66,7 @@ class Info(Tag):
 
 
 def _parse_info(data: bytes, number: int) -> Info | None:
-    """The content of a LIST INFO chunk; None where its sizes do not add up."""
+    """The content of a LIST INFO chunk, zeros at its end with the last field; None where its sizes do not add up."""
     fields, at = [], 0
     while at + _HEADER <= len(data):
         stop = at + _HEADER + int.from_bytes(data[at + 4 : at + 8], "little")
@@ -75,6 +75,9 @@ def _parse_info(data: bytes, number: int) -> Info | None:
         stop = min(stop + stop % 2, len(data))
         fields.append(Field(data[at : at + 4].decode("latin-1"), data[at:stop]))
         at = stop
+    if fields and not data[at:].strip(b"\0"):
+        fields[-1] = Field(fields[-1].key, fields[-1].raw + data[at:])
+        at = len(data)
     return Info(tuple(fields), number=number) if at == len(data) else None
 
 
@@ -89,7 +92,7 @@ class Iff(Container):
         if self._end > source.size + 1:  # a last chunk may lack its pad byte
             raise source.broken(f"its header speaks of {self._end} bytes, it has {source.size}")
         self._end = min(self._end, source.size)
-        pads, found, at = [], [], 12
+        pads, found, at, unclear = [], [], 12, False
         infos: list[tuple[Info, tuple[int, int]]] = []
         while at + _HEADER <= self._end:
             name, size = source.read(at, at + 4), self._number(source.read(at + 4, at + 8))
@@ -101,8 +104,10 @@ class Iff(Container):
                 found.append((at, stop, padded))
             elif little and name == b"LIST" and source.peek(at + 8, at + 12) == b"INFO":
                 info = _parse_info(source.read(at + 12, stop), len(infos))
-                if info and stop == padded:
-                    infos.append((info, (at, stop)))
+                if info and source.peek(stop, padded) == bytes(size % 2):
+                    infos.append((info, (at, padded)))
+                else:
+                    unclear = True
             else:
                 pads.append((stop, padded))
             at = padded
@@ -123,6 +128,8 @@ class Iff(Container):
                 raise source.broken(str(error)) from None
         else:
             tag = Id3v2(exists=False)
+        if unclear and not tag.fields:
+            raise source.broken("the sizes in its LIST INFO chunk do not add up, and a new ID3 chunk would hide it")
         self.tags = (tag, *(info for info, _ in infos))
         self._infos = [where for _, where in infos]
         self.holes = tuple(sorted([_SIZE_FIELD, *pads, self._where, *self._infos]))

@@ -38,7 +38,10 @@ def spliced(old: Sequence[Tag], new: Sequence[Tag], where: Sequence[tuple[int, i
 def _ape(source: Source) -> tuple[Ape, tuple[int, int]]:
     """The APE tag at the end of a file, and where it stands or would stand."""
     tail = _before_lyrics3(source, source.size - 128 if id3.has_id3v1(source) else source.size)
-    size = tag_bytes(source.peek(tail - FOOTER_SIZE, tail))
+    footer = source.peek(tail - FOOTER_SIZE, tail)
+    size = tag_bytes(footer)
+    if not size and footer.startswith(b"APETAGEX"):
+        raise source.broken("its APE tag has a footer that is not known here")
     if not size:
         return Ape(exists=False), (tail, tail)
     start = tail - size

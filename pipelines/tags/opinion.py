@@ -6,19 +6,21 @@ mutagen shows fields, FFmpeg fields and sound. Nobody's view of a file may chang
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from features.child import Child
 from features.errors import TagError
-from features.ffmpeg import open_sound
+from pipelines.tags.id3 import end_of_tags
+from pipelines.tags.model import Container, Source, Splice
+from pipelines.tags.player import middle
 from pipelines.tags.read import PREFIX, behind_id3v2, ogg_reader
 from pipelines.tags.sniff import Kind, sniff
 from pipelines.tags.words import keys
 
-_WHOLE_BYTES = 1 << 20  # of smaller files all packets are compared, of others those at both ends, beside the tags
-_FIRST_PACKETS, _LAST_PACKETS, _LAST_S = 24, 12, 1
+_STALL_S, _MEMORY_BYTES = 60.0, 4 << 30  # of FFmpeg's child process
 
 
 class ReadersDisagree(TagError):
@@ -32,20 +34,44 @@ class Shown:
     Attributes:
         fields: reader -> name of a field -> its value, in a form that can be compared; without genre and provenance.
         genres: reader -> the genre as one text, for readers of which that is not compared elsewhere.
-        sound: (stream, size, checksum) of packets; None where FFmpeg cannot open the file.
+        sound: a digest of packets; empty where there are none, None where FFmpeg cannot open the file.
     """
 
     fields: Mapping[str, Mapping[str, Any]]
     genres: Mapping[str, str]
-    sound: tuple[tuple[int, int, int], ...] | None
+    sound: str | None
 
 
-def look(file: BinaryIO, name: str) -> Shown:
-    """Everything that mutagen and FFmpeg show of an open file; nothing where a reader cannot read it.
+def look(old: BinaryIO, new: BinaryIO, container: Container, splices: Sequence[Splice]) -> tuple[Shown, Shown]:
+    """Everything that mutagen and FFmpeg show of a file and of its changed copy; nothing where a reader cannot read it.
 
     Args:
-        name: FFmpeg looks at it too, so the changed copy has to bear the name of its original.
+        container: the old file's.
+        splices: what made the copy.
+
+    Raises:
+        TrackError: FFmpeg crashed or did not answer.
     """
+    start = stop = moved = 0
+    if sniff(old) is Kind.MP3:  # all other kinds tell FFmpeg where their end is
+        start, stop = middle(_between_tags(old, container))
+        moved = sum(len(splice.data) - (splice.stop - splice.start) for splice in splices if splice.stop <= start)
+    paths = [os.path.abspath(os.fsdecode(file.name)) for file in (old, new)]
+    views = _ffmpeg([[paths[0], paths[0], start, stop], [paths[1], paths[0], start + moved, stop + moved]])
+    before, after = (_shown(file, *view) for file, view in zip((old, new), views, strict=True))
+    return before, after
+
+
+def _between_tags(file: BinaryIO, container: Container) -> Iterator[tuple[int, int]]:
+    """Stretches of an MP3 in which no tag stands."""
+    source = Source(file)
+    at = end_of_tags(source)
+    for start, stop in [*container.holes, (source.size, source.size)]:
+        yield at, start
+        at = max(at, stop)
+
+
+def _shown(file: BinaryIO, shown: Mapping[str, str], sound: str | None) -> Shown:
     fields: dict[str, Mapping[str, Any]] = {}
     kind = sniff(file)
     for reader in _MUTAGEN[kind] if kind else ():
@@ -55,11 +81,31 @@ def look(file: BinaryIO, name: str) -> Shown:
         except Exception:  # mutagen promises MutagenError and damaged files get anything out of it
             continue
         fields[f"mutagen ({reader.__name__.strip('_')})"] = {k: v for k, v in found.items() if not _is_ours(k)}
-    shown, sound = _ffmpeg(file, name)
     if sound is not None:
         fields["FFmpeg"] = {key: value for key, value in shown.items() if not _is_ours(key)}
     genres = {f"FFmpeg ({key})": text for key, text in shown.items() if key.rpartition("/")[2] == "genre"}
     return Shown(fields, genres, sound)
+
+
+_idle: list[Child] = []  # one for each thread that has asked; popping and appending are atomic
+os.register_at_fork(after_in_child=_idle.clear)  # two processes must not talk to one child
+
+
+def _ffmpeg(files: Sequence[Any]) -> Any:
+    child = _idle.pop() if _idle else Child(_LOOKING, {}, stall_s=_STALL_S, memory_bytes=_MEMORY_BYTES)
+    try:
+        return child.ask(files)[1]
+    finally:
+        _idle.append(child)
+
+
+def close() -> None:
+    """End FFmpeg's child processes; they end with this one anyway."""
+    while _idle:
+        _idle.pop().close()
+
+
+_LOOKING = "pipelines.tags.player:looking"
 
 
 def disagreement(before: Shown, after: Shown, genres: Sequence[str]) -> str:
@@ -185,56 +231,3 @@ _MUTAGEN: dict[Kind, tuple[Callable[[BinaryIO], Iterator[tuple[str, Any]]], ...]
     Kind.AIFF: (_aiff,),
     Kind.DSF: (_dsf,),
 }
-
-
-class _Renamed:
-    """A file under another name, for FFmpeg."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name, self.read, self.seek, self.tell = name, file.read, file.seek, file.tell
-
-
-def _ffmpeg(file: BinaryIO, name: str) -> tuple[dict[str, str], tuple[tuple[int, int, int], ...] | None]:
-    size = file.seek(0, 2)
-    file.seek(max(0, size - 131))
-    lies = file.read(8) == b"APETAGEX"  # FFmpeg takes the middle of that word for an ID3v1 tag
-    file.seek(0)
-    try:
-        container = open_sound(_Renamed(file, name))  # type: ignore[arg-type]
-    except Exception:  # FFmpeg's errors are of many classes
-        return {}, None
-    with container:
-        shown = {} if lies else {key.lower(): value for key, value in container.metadata.items()}
-        for stream in container.streams:
-            shown |= {f"stream {stream.index}/{key.lower()}": value for key, value in stream.metadata.items()}
-        return shown, tuple(_sound(container, size))
-
-
-def _sound(container: Any, size: int) -> Iterator[tuple[int, int, int]]:
-    limit = None if size <= _WHOLE_BYTES else _FIRST_PACKETS
-    packets = _packets(container)
-    for number, packet in enumerate(packets):
-        if number == limit:
-            break
-        yield packet
-    if limit is None or not container.duration:
-        return
-    try:
-        container.seek(max(0, container.duration - _LAST_S * 1_000_000))
-    except Exception:
-        return
-    yield from list(_packets(container))[-_LAST_PACKETS:]
-
-
-def _packets(container: Any) -> Iterator[tuple[int, int, int]]:
-    held: tuple[int, int, int] | None = None
-    try:
-        for packet in container.demux():
-            if packet.size:
-                if held:
-                    yield held
-                held = packet.stream_index, packet.size, zlib.crc32(packet)
-    except Exception:  # the end of what can be read
-        pass
-    if held and container.format.name != "ape":  # FFmpeg takes the tags behind Monkey's Audio for its last packet
-        yield held

@@ -18,7 +18,21 @@ from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
 from features.errors import NotTaggable
 from pipelines.tags.errors import BrokenTag
-from pipelines.tags.sniff import Kind, id3v2_size, sniff
+from pipelines.tags.families import (
+    APE,
+    CHUNK,
+    COMMENTS,
+    DESCRIPTORS,
+    ID3V1,
+    ID3V2,
+    INFO,
+    ITEMS,
+    KEYS,
+    LIBRARY,
+    USER_DATA,
+    families_of,
+)
+from pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
 from pipelines.tags.words import keys
 
 _ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
@@ -69,7 +83,7 @@ def read_tags(file: BinaryIO) -> TagValues:
     provenance: Mapping[str, tuple[str, ...]] = {}
     genres: tuple[str, ...] = ()
     try:
-        for reader in _READERS[kind]:
+        for reader in dict.fromkeys(_READERS[kind][family] for family in families_of(kind)):
             if reader is _id3v1 and genres:
                 continue
             values = reader(file)
@@ -118,15 +132,11 @@ def _id3v2(file: BinaryIO) -> TagValues:
 
 
 def _id3v1(file: BinaryIO) -> TagValues:
-    if file.seek(0, os.SEEK_END) < 128:
-        return TagValues()
-    file.seek(-128, os.SEEK_END)
-    tag = file.read(128)
-    number = tag[127]
-    file.seek(-min(131, file.seek(0, os.SEEK_END)), os.SEEK_END)
-    if file.read(8) == b"APETAGEX":  # whose middle looks like ID3v1 where the tag is 131 bytes long
-        return TagValues()
-    return TagValues((TCON.GENRES[number],)) if tag[:3] == b"TAG" and number < len(TCON.GENRES) else TagValues()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 131))
+    tail = file.read(131)
+    number = tail[-1] if tail else 0
+    return TagValues((TCON.GENRES[number],)) if is_id3v1(tail) and number < len(TCON.GENRES) else TagValues()
 
 
 def _apev2(file: BinaryIO) -> TagValues:
@@ -273,17 +283,19 @@ def _dsf(file: BinaryIO) -> TagValues:
     return _from_id3_frames(DSF(file).tags)
 
 
-_READERS: dict[Kind, tuple[Callable[[BinaryIO], TagValues], ...]] = {
-    Kind.MP3: (_id3v2, _apev2, _id3v1),
-    Kind.TTA: (_id3v2, _apev2, _id3v1),
-    Kind.APE: (_apev2, _id3v2, _id3v1),
-    Kind.FLAC: (_flac, _id3v2, _id3v1),
-    Kind.OGG: (_ogg, _id3v2),
-    Kind.MP4: (_mp4, _boxes),
-    Kind.ASF: (_asf,),
-    Kind.WAV: (_wav, _wav_info),
-    Kind.AIFF: (_aiff,),
-    Kind.DSF: (_dsf,),
+_ENDS: dict[str, Callable[[BinaryIO], TagValues]] = {ID3V2: _id3v2, APE: _apev2, ID3V1: _id3v1}
+# Some families are read in one go; each family of families.TABLE is here.
+_READERS: dict[Kind, dict[str, Callable[[BinaryIO], TagValues]]] = {
+    Kind.MP3: _ENDS,
+    Kind.TTA: _ENDS,
+    Kind.APE: _ENDS,
+    Kind.FLAC: _ENDS | {COMMENTS: _flac},
+    Kind.OGG: {COMMENTS: _ogg, ID3V2: _id3v2},
+    Kind.MP4: {ITEMS: _mp4, KEYS: _boxes, USER_DATA: _boxes},
+    Kind.ASF: {DESCRIPTORS: _asf, LIBRARY: _asf},
+    Kind.WAV: {CHUNK: _wav, INFO: _wav_info},
+    Kind.AIFF: {CHUNK: _aiff},
+    Kind.DSF: {ID3V2: _dsf},
 }
 
 

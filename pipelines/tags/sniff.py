@@ -56,6 +56,12 @@ def id3v2_size(header: bytes) -> int:
     return 10 + (a << 21 | b << 14 | c << 7 | d) + footer
 
 
+def is_id3v1(tail: bytes) -> bool:
+    """Whether the last 131 bytes of a file end with ID3v1. An APE tag may have TAG, of APETAGEX, in the same place."""
+    is_ape = tail[-131:].startswith(b"APETAGEX") or tail[-32:].startswith(b"APETAGEX")
+    return len(tail) >= 128 and tail[-128:].startswith(b"TAG") and not is_ape
+
+
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
     file.seek(offset, os.SEEK_SET)
     return file.read(count)

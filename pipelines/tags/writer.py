@@ -10,13 +10,14 @@ import dataclasses
 import errno
 import fcntl
 import os
+import pwd
 import signal
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from features.errors import ChangedMeanwhile, ReadOnly, TagError, WriteFailed
+from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, TagError, TrackError, WriteFailed
 from pipelines.tags.errors import BrokenTag
 from pipelines.tags.model import Container, Splice, Tag
 from pipelines.tags.opinion import ReadersDisagree, disagreement, look
@@ -89,14 +90,35 @@ def check_writable(path: str, status: os.stat_result, *, break_hard_links: bool)
         HardLinked: it has several names and may not be parted from them.
     """
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):  # root may write anything; the bits are the wish
-        raise ReadOnly(f"{path}: the file is read-only; give write permission to have it tagged")
+        raise ReadOnly(f"{path}: the file is read-only{_owners(path)}; give write permission to have it tagged")
     if not os.access(Path(path).parent, os.W_OK | os.X_OK):
-        raise ReadOnly(f"{path}: its folder is read-only, and a safe change needs a copy beside the file")
+        raise ReadOnly(f"{path}: its folder is read-only{_owners(path)}; a safe change needs a copy beside the file")
+    folder = os.stat(Path(path).parent)
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, status.st_uid, folder.st_uid):
+        raise ReadOnly(f"{path}: in its folder only a file's owner may replace it{_owners(path)}; run as the owner")
     if status.st_nlink > 1 and not break_hard_links:
         raise HardLinked(
             f"{path}: it has {status.st_nlink} names (hard links) and only one of them would be tagged; "
             "--hard-links break does that"
         )
+
+
+def _owners(path: str) -> str:
+    """Whose a file and its folder are, where that is somebody else: then that is the reason, or part of it."""
+    user, folder = os.geteuid(), Path(path).parent
+    try:
+        owners = {"the file": os.stat(path).st_uid, "its folder": os.stat(folder).st_uid}
+    except OSError:
+        return ""
+    foreign = [f"{what} belongs to {_name_of(owner)}" for what, owner in owners.items() if owner != user]
+    return f" ({' and '.join(foreign)}, you are {_name_of(user)})" if foreign else ""
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
 
 
 def write(change: Change) -> None:
@@ -126,7 +148,8 @@ def write(change: Change) -> None:
                     copy.unlink()
                 raise
     except PermissionError as error:
-        raise ReadOnly(f"{change.path}: not permitted ({error.strerror}); left as it is") from error
+        why = _owners(change.path) or f" ({error.strerror})"
+        raise ReadOnly(f"{change.path}: not permitted to replace it and keep its owner{why}; left as it is") from error
     except OSError as error:
         if error.errno == errno.EROFS:
             raise ReadOnly(f"{change.path}: its file system is read-only") from error
@@ -252,6 +275,7 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     Raises:
         VerificationFailed: with what is wrong.
         ReadersDisagree: which reader would show what wrongly.
+        DecoderCrashed, DecoderHung, DecoderOutOfMemory: what became of FFmpeg.
     """
 
     def check(condition: bool, what: str) -> None:
@@ -270,7 +294,7 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
         check(after.opaque == before.opaque, "codec data differ")
         before.check_moved(after, change.splices)
         values = read_tags(new)
-    except BrokenTag as error:
+    except (BrokenTag, NotTaggable) as error:
         reason = str(error).replace(os.fsdecode(new.name), change.path)
         raise VerificationFailed(f"{change.path}: the changed copy cannot be read ({reason}); left as it is") from error
     check(values.genres == change.values.genres, f"mutagen reads the genre {list(values.genres)}")
@@ -279,7 +303,10 @@ def _verify(original: BinaryIO, new: BinaryIO, change: Change) -> None:
     # them then: of a cut file, whose last packet our tag filled up, FFmpeg hears another sound again.
     if change.is_undo:
         return
-    was, is_now = look(original, change.path), look(new, change.path)
+    try:
+        was, is_now = look(original, new, before, change.splices)
+    except TrackError as error:
+        raise type(error)(f"{change.path}: FFmpeg was to look at the changed copy: {error}; left as it is") from error
     if what := disagreement(was, is_now, change.values.genres):
         raise ReadersDisagree(f"{change.path}: in the changed copy {what}; left as it is")
 

@@ -25,6 +25,7 @@ import tagfiles  # noqa: E402
 from pipelines.jobs import apply  # noqa: E402
 from pipelines.stages import changes  # noqa: E402
 from pipelines.stages.changes import ApplyOptions  # noqa: E402
+from pipelines.tags import opinion  # noqa: E402
 from pipelines.tags.policy import TagPolicy  # noqa: E402
 
 _SIZE = 5_000_000
@@ -55,7 +56,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     profile = cProfile.Profile()
     for name in ("apply", "apply again", "undo", "apply in place"):
         task = apply.new_task(folder, options)
-        began, cpu_began = time.perf_counter(), sum(os.times()[:2])
+        began, cpu_began = time.perf_counter(), sum(os.times()[:4])
         total, batches = (apply.batches_of_journal if name == "undo" else apply.batches_of_results)(folder)
         if arguments.profile and name == "apply":
             for batch in batches:
@@ -63,7 +64,8 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
             continue
         report = apply.work(batches, task)
         took = time.perf_counter() - began
-        cpu_ms = 1000 * (sum(os.times()[:2]) - cpu_began) / total
+        opinion.close()  # now the CPU of FFmpeg's children counts, their start included
+        cpu_ms = 1000 * (sum(os.times()[:4]) - cpu_began) / total
         counts = ", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.items())
         print(f"{name}: {total / took:,.0f} files/s, {cpu_ms:.1f} ms of CPU each ({counts})")
     if arguments.profile:

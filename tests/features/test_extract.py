@@ -102,6 +102,18 @@ def test_a_truncated_file_counts_as_far_as_it_goes(tmp_path):
     assert 4 < info.duration_s < 6
 
 
+def test_an_mp3_that_changes_on_the_way_is_heard_to_its_end(tmp_path):
+    """libsndfile stops where rate or channels change, however little of the file is left."""
+    for number, (rate_hz, channels) in enumerate([(44_100, 2), (48_000, 1), (22_050, 2)]):
+        samples = synth.music(1.5, seed=number, sample_rate_hz=rate_hz, channels=channels)
+        synth.write(tmp_path / f"{number}.mp3", samples, sample_rate_hz=rate_hz)
+    parts = [(tmp_path / f"{number}.mp3").read_bytes() for number in range(3)]
+    (tmp_path / "all.mp3").write_bytes(b"".join(parts))
+    assert len(b"".join(parts[1:])) < 64_000
+    _, info = extract(tmp_path / "all.mp3", FRONT_END)
+    assert info.duration_s == pytest.approx(4.5, abs=0.3)
+
+
 def test_names_in_any_encoding(tmp_path):
     name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9 \xff.m4a")
     source = synth.write(tmp_path / "x.m4a", synth.music(2.0, seed=1))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tagfiles import PNG
 
 SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nSECOND\n#EXT-X-ENDLIST\n"
@@ -63,5 +64,20 @@ def test_nothing_else_is_opened(kind: str, tmp_path: Path) -> None:
     second.write_bytes(b"\xff\xfb\x90\x00" + bytes(413))
     path = tmp_path / "x.mp3"
     path.write_text(TEXTS[kind].replace("SECOND", str(second)))
+    refused(path)
+
+
+def refused(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["NotAudio", "[]"], done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("name", ["second%d.mp3", "second1.mp3", "second%03d.png", "second*.flac"])
+def test_an_image_sequence_named_as_audio_is_one_file(name: str, tmp_path: Path) -> None:
+    for number in range(1, 4):
+        for suffix in ("mp3", "png", "flac"):
+            (tmp_path / f"second{number}.{suffix}").write_bytes(PNG)
+            (tmp_path / f"second{number:03d}.{suffix}").write_bytes(PNG)
+    (tmp_path / name).write_bytes(PNG)
+    refused(tmp_path / name)

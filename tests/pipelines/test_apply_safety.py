@@ -336,6 +336,28 @@ def test_a_folder_of_somebody_else_leaves_everything_as_it_was() -> None:
         assert os.listdir(music) == [song.name]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
+@pytest.mark.parametrize(("mode", "says"), [(0o777, "keep its owner"), (0o1777, "only a file's owner may replace it")])
+def test_where_the_owner_is_the_reason_the_message_names_him(mode: int, says: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        output, music = Path(folder), Path(folder) / "music"
+        music.mkdir()
+        song = tagfiles.make(music, "mp3", "song")
+        song.chmod(0o666)
+        tagfiles.results(output, {song: [("blues", 0.9)]}, root=music)
+        output.chmod(0o777)
+        music.chmod(mode)
+        before = song.read_bytes()
+        become = f"t.tagfiles.apply_all(Path({folder!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
+        # At 0777 a dry run, which copies nothing, does not find out.
+        assert in_process(output, become) == "{'failed': 1} {'ReadOnly': 1}"
+        (row,) = (row for file in (output / "rejects").iterdir() for row in pq.read_table(file).to_pylist())
+        assert row["message"].startswith(f"{song}: ") and says in row["message"], row["message"]
+        assert "belongs to root" in row["message"] and ".tmp" not in row["message"]
+        assert song.read_bytes() == before
+        assert os.listdir(music) == [song.name]
+
+
 def test_copies_that_a_killed_run_left_are_removed_by_the_next(song: Path, tmp_path: Path) -> None:
     tagfiles.apply_all(tmp_path)
     (entry,) = (journal.Entry.from_row(row) for row in journal.read(tmp_path).to_pylist())

@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import synth
+
+from pipelines.dataset.ledger import newest_results
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
@@ -196,6 +199,32 @@ def test_mistakes_are_one_line_and_code_2(tmp_path, arguments, says):
     assert process.stdout == ""
     message = [line for line in process.stderr.splitlines() if not line.startswith(("Usage:", "Try ")) and line]
     assert len(message) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_mistyped_library_leaves_nothing_behind(tmp_path):
+    (tmp_path / "there").mkdir()
+    for output in ("there", "not/yet/there"):
+        genrebeam("tag", tmp_path / "Musik", "--output", tmp_path / output, code=2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_what_claims_to_be_audio_counts_in_the_share_of_rejects_and_nothing_else(tmp_path):
+    library = tmp_path / "library"
+    synth.write(library / "song.wav", synth.music(3.0, seed=1))
+    (library / "song.wav").rename(library / "song.karaoke")
+    for name in ("a.xyz", "b.dat", "no suffix", "c.projectfile"):
+        (library / name).write_bytes(b"no music" * 100)
+    (library / ".nomedia").touch()
+    process = genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1")
+    assert ["not", "audio", "5"] in [line.split()[:3] for line in process.stdout.splitlines()]
+    assert list(results(tmp_path / "out")["track_id"]) == ["song.karaoke"]
+    (library / "claims.mp3").write_bytes(b"no music" * 100)
+    genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1", code=3)
+    (library / "claims.mp3").unlink()
+    synth.write(library / "short.wav", synth.music(0.3, seed=1))
+    (library / "short.wav").rename(library / "short.by-content")
+    genrebeam("tag", library, "--output", tmp_path / "out", "--workers", "1", code=3)
 
 
 def test_two_runs_into_one_folder_do_not_mix(tmp_path):
@@ -261,3 +290,33 @@ def test_tags_are_written_only_when_asked_and_confirmed_and_come_off_again(libra
     assert "done before  6" in again.stdout  # a tag of our own does not make a file another
     genrebeam("undo", tmp_path / "out", "--yes", "--quiet")
     assert {p.name: p.read_bytes() for p in mine.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_library_that_moved_is_followed(library, tmp_path):
+    old, new, out = tmp_path / "old", tmp_path / "elsewhere" / "new", tmp_path / "out"
+    shutil.copytree(library, old)
+    before = {path.relative_to(old): path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    write = ["--min-confidence", "0", "--write-tags", "overwrite", "--yes"]
+    genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
+    genrebeam("apply", out, *write)
+    new.parent.mkdir()
+    old.rename(new)
+
+    again = genrebeam("tag", new, "--output", out, "--max-reject-share", "1")
+
+    (report,) = (json.loads(path.read_text()) for path in sorted(out.glob("run-*.json"))[1:])
+    assert (report["tagged"], report["done_before"]) == (0, len(SUFFIXES) + 1), again.stderr
+    rows = newest_results(out).to_pylist()
+    assert [row["uri"] for row in rows] == [str(new / row["track_id"]) for row in rows]
+    assert "say so already" in genrebeam("apply", out, *write).stdout
+    assert any((new / name).read_bytes() != data for name, data in before.items())
+
+    genrebeam("undo", out, "--yes")
+
+    assert all((new / name).read_bytes() == data for name, data in before.items())
+    assert f"changed  {len(SUFFIXES)}" in genrebeam("apply", out, *write).stdout
+    new.rename(old)
+    genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
+    genrebeam("undo", out, "--yes")
+    assert all((old / name).read_bytes() == data for name, data in before.items())
