@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
     packages=find_packages(include=["features*", "model*", "pipelines*", "app*"]),
-    package_data={"model": ["pretrained/*"], "features": ["py.typed"], "pipelines": ["data/*"], "app": ["*.js"]},
+    package_data={"model": ["pretrained/*/*"], "features": ["py.typed"], "pipelines": ["data/*"], "app": ["*.js"]},
     install_requires=[
         "apache-beam>=2.77,<3",
         "tensorflow>=2.21,<2.22",  # one minor version: the bundle's .keras file and Keras move together

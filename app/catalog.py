@@ -23,7 +23,7 @@ from pipelines.dataset.ledger import Place, newest_results
 from pipelines.tags.words import same
 
 _COLUMNS = [
-    "track_id", "uri", "genre", "confidence", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
+    "track_id", "uri", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
     "model_fingerprint",
 ]  # fmt: skip
 _REREAD_S = 30.0  # between two looks whether a run has added results

@@ -19,7 +19,9 @@ from app.catalog import ORDERS, Filter, View, numbers
 from app.hearing import Shown
 from app.served import served
 from features.errors import GenrebeamError
+from model.voting import UNKNOWN
 from pipelines.dataset.corrections import Correction, words_of
+from pipelines.jobs.show import NONE_OF_THESE
 from pipelines.tags.words import same
 
 _LOGGER = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ def _upload() -> None:
         if isinstance(shown, str):
             st.error(_plain(shown))
             return
-        _heard_line(sent.name, shown.heard.genre, shown.heard.confidence, list(shown.heard.top))
+        _heard_line(sent.name, shown.heard.genre, shown.heard.confidence, list(shown.heard.top), shown.heard.is_unknown)
         _play_and_draw(shown, sent.name, autoplay=False)
 
 
@@ -180,7 +182,7 @@ def _track(view: View, track_id: str, rows: NDArray[np.int64], at: int | None) -
     following = view.name(rows, at + 1 if at is not None else 0)  # where a filter hides it: the first that is listed
     folder, _, name = track_id.rpartition("/")
     top = [(one["genre"], one["score"]) for one in row["top"] or []]
-    _heard_line(name, row["genre"], row["confidence"], top)
+    _heard_line(name, row["genre"], row["confidence"], top, (row["unknown"] or 0.0) > UNKNOWN)
     said = view.corrections.get(track_id)
     _state_line(row, said)
     _correct(view, track_id, row["genre"], said, following)
@@ -212,11 +214,14 @@ def _only_folder(folder: str) -> None:
     st.session_state["folder"] = folder
 
 
-def _heard_line(name: str, genre: str | None, confidence: float | None, top: list[tuple[str, float]]) -> None:
+def _heard_line(
+    name: str, genre: str | None, confidence: float | None, top: list[tuple[str, float]], unknown: bool
+) -> None:
     st.subheader(_plain(name))
     others = ", ".join(f"{other} {score:.0%}" for other, score in top if other != genre and score >= 0.005)
     rest = f" :gray[({_plain(others)})]" if others else ""
-    st.markdown(f"Heard: **{_plain(genre or 'nothing')}** {confidence or 0:.0%}{rest}")
+    doubt = f" :orange[{NONE_OF_THESE}]" if unknown else ""
+    st.markdown(f"Heard: **{_plain(genre or 'nothing')}** {confidence or 0:.0%}{rest}{doubt}")
 
 
 def _state_line(row: dict[str, Any], said: Correction | None) -> None:

@@ -43,6 +43,28 @@ def chunks_of(log_mel: NDArray[Value], front_end: FrontEnd) -> NDArray[Value]:
     return np.swapaxes(windows[:: front_end.chunk_step_frames], 1, 2)
 
 
+def segments_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.uint8]:
+    """The same chunks as the segments they share: a chunk is `segments_per_chunk` of them, each one step long.
+
+    Chunk i is segments i to i + segments_per_chunk - 1, so that overlapping chunks need no moment twice. Less than a
+    step is left over where a chunk is no whole number of steps (one frame of 43 at hop 2048); it is not heard.
+
+    Args:
+        log_mel: uint8 [frames, mel_bands], C-contiguous.
+
+    Returns:
+        uint8 [segments, chunk_step_frames, mel_bands]: a view, except for a track shorter than a chunk, which is
+        repeated as in `chunks_of`. No segments for a track without frames.
+    """
+    frames = log_mel.shape[0]
+    if frames == 0:
+        return np.empty((0, front_end.chunk_step_frames, log_mel.shape[1]), log_mel.dtype)
+    if frames < front_end.chunk_frames:
+        (log_mel,) = chunks_of(log_mel, front_end)
+    count = chunk_count(frames, front_end) - 1 + front_end.segments_per_chunk
+    return log_mel[: count * front_end.chunk_step_frames].reshape(count, front_end.chunk_step_frames, -1)
+
+
 # A chunk whose loudest Mel band stays below this is silence: a sine of -80 dB full scale, under the hiss of
 # a 16-bit recording's quietest passage.
 SILENCE_DB = -40.0

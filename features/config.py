@@ -48,8 +48,8 @@ class FrontEnd:
             raise ValueError(
                 f"front end: need 0 <= fmin_hz < fmax_hz <= half the sample rate, not {self.fmin_hz} and {self.fmax_hz}"
             )
-        if self.chunk_step_frames < 1 or self.chunk_frames < 1:
-            raise ValueError("front end: a chunk and its step must span at least one frame")
+        if not 1 <= self.chunk_step_frames <= self.chunk_frames:
+            raise ValueError("front end: a chunk's step must span at least one frame and no more than the chunk")
 
     @property
     def chunk_frames(self) -> int:
@@ -60,6 +60,11 @@ class FrontEnd:
     def chunk_step_frames(self) -> int:
         """Frames from the start of one chunk to the start of the next (43 for 2 s at hop 1024)."""
         return int(self.chunk_step_s * self.sample_rate_hz / self.hop_length)
+
+    @property
+    def segments_per_chunk(self) -> int:
+        """Whole steps in a chunk (2): what overlapping chunks have in common is heard once, a step at a time."""
+        return self.chunk_frames // self.chunk_step_frames
 
     @property
     def frames_per_s(self) -> float:

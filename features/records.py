@@ -129,14 +129,14 @@ def _parsed(fields: Any, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
     return features, labels
 
 
-def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any]:
+def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any, Any]:
     """What training needs of a record, inside a tf.data graph; `parse` with its checks is for everything else.
 
     Args:
         record: a scalar string tensor, made by `encode` with Labels.
 
     Returns:
-        log_mel uint8 [frames, mel_bands], genres string [any number], group string [].
+        log_mel uint8 [frames, mel_bands], genres string [any number], group string [], track_id string [].
     """
     import tensorflow as tf
 
@@ -146,10 +146,11 @@ def parse_in_graph(record: Any, front_end: FrontEnd) -> tuple[Any, Any, Any]:
             "log_mel": tf.io.FixedLenFeature([], tf.string),
             "genres": tf.io.RaggedFeature(tf.string),
             "group": tf.io.FixedLenFeature([], tf.string),
+            "track_id": tf.io.FixedLenFeature([], tf.string),
         },
     )
     levels = tf.reshape(tf.io.decode_raw(fields["log_mel"], tf.uint8), [-1, front_end.mel_bands])
-    return levels, fields["genres"], fields["group"]
+    return levels, fields["genres"], fields["group"], fields["track_id"]
 
 
 _HEAD_BYTES, _TAIL_BYTES = 12, 4  # of a TFRecord: length and its checksum before, checksum after the payload

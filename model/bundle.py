@@ -1,6 +1,6 @@
 """A model bundle on disk: a trained network with everything one must know to use it.
 
-A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, temperature,
+A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, calibration,
 fingerprint, where it came from) and, for people, `metrics.json` and `MODEL_CARD.md` (model/evaluate.py
 writes those two). Reading the configuration needs no TensorFlow.
 """
@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from features.config import FrontEnd
 from features.errors import BundleError
+from model.voting import Calibration
 
 if TYPE_CHECKING:
     import keras
 
-SCHEMA_VERSION = 1
-DEFAULT = Path(__file__).parent / "pretrained"
+SCHEMA_VERSION = 2  # 1: networks over single chunks, one genre of all
+# The bundles that ship, by the names that `--model` takes; the first is the default (docs/models.md says why).
+SHIPPED = {name: Path(__file__).parent / "pretrained" / name for name in ("gtzan10", "genres16")}
+DEFAULT = SHIPPED["gtzan10"]
+_AS_IT_IS = Calibration()
 MODEL, CONFIG, METRICS, CARD = "model.keras", "config.json", "metrics.json", "MODEL_CARD.md"
 
 
@@ -35,9 +39,8 @@ class Bundle:
         model_id: a name for people, such as genrebeam-gtzan10-v1.
         labels: genre names in the order of the network's outputs.
         front_end: what made the levels that the network was trained on.
-        temperature: probabilities are softmax(logits / temperature); fitted so that the confidence of a
-            track (the largest value of the mean of its chunks' probabilities) is calibrated.
-        fingerprint: sixteen hex digits that differ when network, labels, front end or temperature differ.
+        calibration: how logits become scores.
+        fingerprint: sixteen hex digits that differ when network, labels, front end or calibration differ.
         provenance: how the network was made and what it heard, so that it is not measured on that.
     """
 
@@ -45,15 +48,13 @@ class Bundle:
     model_id: str
     labels: tuple[str, ...]
     front_end: FrontEnd
-    temperature: float
+    calibration: Calibration
     fingerprint: str
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError(f"labels must be distinct, non-empty names, not {self.labels}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
 
 
 def load_config(path: str | os.PathLike[str]) -> Bundle:
@@ -79,7 +80,7 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
             model_id=str(values["model_id"]),
             labels=tuple(map(str, values["labels"])),
             front_end=FrontEnd.from_dict(values["front_end"]),
-            temperature=float(values["temperature"]),
+            calibration=Calibration(**{name: float(value) for name, value in values["calibration"].items()}),
             fingerprint=str(values["fingerprint"]),
             provenance=dict(values.get("provenance", {})),
         )
@@ -92,13 +93,13 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
 
 
 def load_model(bundle: Bundle) -> keras.Model:
-    """Load the network: uint8 [batch, chunk_frames, mel_bands] to float32 logits [batch, genres].
+    """Load the network: uint8 levels to float32 logits, as `model.network.Network.said_of` has them.
 
     Raises:
         BundleError: the network is not the one that config.json was written for, or cannot be loaded.
     """
     file = bundle.path / MODEL
-    found = fingerprint(file, bundle.labels, bundle.front_end, bundle.temperature)
+    found = fingerprint(file, bundle.labels, bundle.front_end, bundle.calibration)
     if found != bundle.fingerprint:
         raise BundleError(
             f"{file}: its fingerprint is {found}, {CONFIG} says {bundle.fingerprint}; "
@@ -124,7 +125,7 @@ def save(
     model_id: str,
     labels: tuple[str, ...],
     front_end: FrontEnd,
-    temperature: float = 1.0,
+    calibration: Calibration = _AS_IT_IS,
     provenance: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write `model.keras` and `config.json`; the folder is made if need be.
@@ -150,7 +151,7 @@ def save(
         model_id=model_id,
         labels=labels,
         front_end=front_end,
-        temperature=temperature,
+        calibration=calibration,
         provenance=provenance,
     )
 
@@ -161,7 +162,7 @@ def save_config(
     model_id: str,
     labels: tuple[str, ...],
     front_end: FrontEnd,
-    temperature: float = 1.0,
+    calibration: Calibration = _AS_IT_IS,
     provenance: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write `config.json` for the `model.keras` that lies in the folder, with its fingerprint."""
@@ -171,8 +172,8 @@ def save_config(
         model_id=model_id,
         labels=labels,
         front_end=front_end,
-        temperature=temperature,
-        fingerprint=fingerprint(folder / MODEL, labels, front_end, temperature),
+        calibration=calibration,
+        fingerprint=fingerprint(folder / MODEL, labels, front_end, calibration),
         provenance=provenance or {},
     )
     values = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(bundle)
@@ -183,7 +184,7 @@ def save_config(
     return bundle
 
 
-def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, temperature: float) -> str:
+def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, calibration: Calibration) -> str:
     """Sixteen hex digits over everything that decides an answer.
 
     Of the .keras archive only the architecture and the weights count: its metadata.json holds the date
@@ -199,7 +200,11 @@ def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, temper
                 digest.update(member.encode() + b"\0" + hashlib.sha256(archive.read(member)).digest())
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: not a readable Keras model: {error}") from error
-    meaning = {"labels": labels, "front_end": front_end.fingerprint(), "temperature": float(temperature)}
+    meaning = {
+        "labels": labels,
+        "front_end": front_end.fingerprint(),
+        "calibration": dataclasses.asdict(calibration),
+    }
     digest.update(json.dumps(meaning, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
@@ -234,8 +239,9 @@ def _make_portable(file: Path) -> None:
 
 def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...], front_end: FrontEnd) -> None:
     takes, gives = tuple(network.input_shape), tuple(network.output_shape)
-    if takes[1:] != (front_end.chunk_frames, front_end.mel_bands) or gives[1:] != (len(labels),):
+    segment = (front_end.chunk_step_frames, front_end.mel_bands)
+    if takes[1:] != (None, *segment) or gives[1:] != (None, len(labels) + 1):
         raise BundleError(
-            f"{file}: takes {takes[1:]} and gives {gives[1:]}, but the front end has chunks of "
-            f"{(front_end.chunk_frames, front_end.mel_bands)} and there are {len(labels)} labels"
+            f"{file}: takes {takes[1:]} and gives {gives[1:]}, but the front end has segments of {segment} and there "
+            f"are {len(labels)} labels and none of them"
         )

@@ -7,19 +7,20 @@ batches that it would have seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of
+from features.chunks import audible, chunks_of, segments_of
 from features.config import FrontEnd
 from features.records import parse_in_graph
 from model import augment
 from model.augment import Augmentation
 from model.shardset import ShardSet
+from model.targets import GENRES, Targets
 
 # A crop whose loudest level is put here before blending two crops: mixup compares shapes, not gains.
 _BLEND_PEAK = 240.0
@@ -31,18 +32,14 @@ class Claims:
 
     Attributes:
         labels: genres, in the order of the network's outputs.
-        weights: float32 [genres]: how much a track of one genre counts.
-        several_weight: how much a track counts of which several genres are claimed.
+        weights: by head of words, how much a track of each word counts; of several, their mean. The last weight is
+            that of music of which none of the words is true.
         held_out: groups whose tracks must not be seen.
     """
 
     labels: tuple[str, ...]
-    weights: tuple[float, ...]
-    several_weight: float = 0.5
+    weights: Mapping[str, tuple[float, ...]]
     held_out: frozenset[str] = frozenset()
-
-
-Teacher = Callable[[tf.Tensor], tf.Tensor]
 
 
 def training_batches(
@@ -55,39 +52,43 @@ def training_batches(
     crops_per_track: int,
     seed: int,
     epochs: range,
-    teacher: Teacher | None = None,
+    targets: Targets | None = None,
 ) -> tf.data.Dataset:
     """Batches of all the given epochs, one after the other.
 
-    Tracks without a claimed genre among the labels are left out, unless a teacher says what they are.
+    Tracks without any genre are left out, unless there are targets for them.
 
     Args:
         crops_per_track: crops that one reading of a track gives.
         epochs: which ones; a resumed training run begins with a later one.
-        teacher: chunks uint8 [batch, chunk_frames, mel_bands] to probabilities [batch, genres].
+        targets: what else is to be learned.
 
     Returns:
-        Dataset of (uint8 [batch, chunk_frames, mel_bands], targets as `pack` makes them, float32 weights [batch]).
-        The last, incomplete batch of an epoch is dropped.
+        Dataset of (uint8 [batch, segments_per_chunk, chunk_step_frames, mel_bands], {head: targets}): those of the head
+        `GENRES` and other heads of words as `pack_words` makes them, of numbers as `pack_numbers` does. The last,
+        incomplete batch of an epoch is dropped.
     """
     files, front_end = shards.files(splits), shards.front_end
     need = augment.source_frames(front_end, settings)
     labels = tf.constant(claims.labels)
-    weights = tf.constant(claims.weights, tf.float32)
+    weights = {head: tf.constant(values, tf.float32) for head, values in claims.weights.items()}
     held_out = tf.constant(sorted(claims.held_out) or [""])
+    table = _Lookup(targets) if targets is not None else None
 
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        levels, genres, group = parse_in_graph(record, front_end)
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        levels, genres, group, track_id = parse_in_graph(record, front_end)
         claimed = tf.cast(tf.reduce_any(genres[:, tf.newaxis] == labels[tf.newaxis], axis=0), tf.float32)
-        return levels, claimed, group
+        claimed = tf.where(tf.size(genres) > 0, claimed, np.nan)
+        row = table.row(track_id) if table is not None else tf.constant(-1, tf.int64)
+        return levels, claimed, row, group
 
-    def keep(levels: tf.Tensor, claimed: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
-        useful = tf.constant(True) if teacher is not None else tf.reduce_any(claimed > 0)
+    def keep(levels: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
+        useful = tf.math.is_finite(claimed[0]) | (row >= 0)
         seen = tf.reduce_all(group != held_out) if claims.held_out else tf.constant(True)
         return useful & seen & (tf.shape(levels)[0] > 0)
 
-    def crops(index: tf.Tensor, track: tuple[tf.Tensor, tf.Tensor, tf.Tensor], epoch: tf.Tensor) -> tf.data.Dataset:
-        levels, claimed, _ = track
+    def crops(index: tf.Tensor, track: tuple[tf.Tensor, ...], epoch: tf.Tensor) -> tf.data.Dataset:
+        levels, *about, _ = track
         # A short track is repeated until it fills a crop, as chunks_of does.
         repeats = tf.maximum(1, -(-need // tf.shape(levels)[0]))
         levels = tf.tile(levels, [repeats, 1])
@@ -95,9 +96,11 @@ def training_batches(
         last = tf.shape(levels)[0] - need
         starts = tf.random.stateless_uniform([crops_per_track], own, 0, last + 1, tf.int32)
         cut = tf.map_fn(lambda start: levels[start : start + need], starts, fn_output_signature=tf.uint8)
-        return tf.data.Dataset.from_tensor_slices((cut, tf.tile(claimed[tf.newaxis], [crops_per_track, 1])))
+        return tf.data.Dataset.from_tensor_slices((cut, *(tf.stack([value] * crops_per_track) for value in about)))
 
-    def batch(epoch: tf.Tensor, index: tf.Tensor, x: tf.Tensor, claimed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def batch(
+        epoch: tf.Tensor, index: tf.Tensor, x: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         own = tf.random.stateless_uniform([2], tf.stack([epoch, -1 - index]), minval=None, maxval=None, dtype=tf.int32)
         seeds = tf.unstack(tf.random.split(own, 3))
         x = augment.vary(x, front_end, settings, seed=seeds[0])
@@ -106,12 +109,13 @@ def training_batches(
         # Crops are shuffled, so the next one in the batch is a random partner.
         x = augment.blend(x, front_end, share)
         x = augment.to_levels(augment.mask(x, front_end, settings, seed=seeds[2]))
-        x = tf.ensure_shape(x, [batch_size, front_end.chunk_frames, front_end.mel_bands])
-        several = tf.reduce_sum(claimed, axis=1)
-        weight = tf.where(several == 1, tf.linalg.matvec(claimed, weights), claims.several_weight)
-        blended = share * weight + (1 - share) * tf.roll(weight, 1, axis=0)
-        opinion = teacher(x) if teacher is not None else tf.zeros_like(claimed)
-        return x, pack(claimed, tf.roll(claimed, 1, axis=0), share, opinion), blended
+        count, step = front_end.segments_per_chunk, front_end.chunk_step_frames
+        x = tf.reshape(x[:, : count * step], [batch_size, count, step, front_end.mel_bands])
+        words = {GENRES: claimed} | (table.of(row, table.claims) if table is not None else {})
+        packed = {head: pack_words(values, share, weights[head]) for head, values in words.items()}
+        if table is not None:
+            packed |= {head: pack_numbers(v, share) for head, v in table.of(row, table.numbers).items()}
+        return x, packed
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch += seed * 100_003  # so that no epoch of one seed repeats an epoch of another
@@ -132,34 +136,99 @@ def training_batches(
             .map(lambda index, crop: batch(number, tf.cast(index, tf.int32), *crop), num_parallel_calls=2)
         )
 
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
-    return numbers.flat_map(one_epoch).prefetch(4)
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(4)
 
 
-def pack(claimed: Any, partner_claimed: Any, share: Any, opinion: Any) -> Any:
-    """What a blended crop should be called, as one tensor, because Keras passes one: float32 [batch, 3 genres + 1].
+class _Lookup:
+    """A table of targets inside a tf.data graph."""
+
+    def __init__(self, targets: Targets) -> None:
+        rows = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(targets.track_ids), tf.range(len(targets.track_ids), dtype=tf.int64)
+        )
+        self._rows = tf.lookup.StaticHashTable(rows, default_value=-1)
+        self.claims, self.numbers = (
+            {head: tf.constant(_and_none(values)) for head, values in heads.items()}
+            for heads in (targets.claims, targets.numbers)
+        )
+
+    def row(self, track_id: tf.Tensor) -> tf.Tensor:
+        return self._rows.lookup(track_id)
+
+    def of(self, rows: tf.Tensor, heads: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        last = tf.cast(self._rows.size(), tf.int64)
+        return {head: tf.gather(values, tf.where(rows < 0, last, rows)) for head, values in heads.items()}
+
+
+def _and_none(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One more row, for tracks of which nothing is known."""
+    return np.concatenate([values, np.full_like(values[:1], np.nan)])
+
+
+def pack_words(claimed: Any, share: Any, weights: Any) -> Any:
+    """What blended crops should be called, as one tensor, because Keras passes one: float32 [batch, 2 words + 4].
+
+    First of each crop, then of the crop blended into it (the next of the batch): 1 for every word claimed, 1 if it is
+    music of which none is true, and how much all that counts: its share in the blend times its weight.
 
     Args:
-        claimed: float32 [batch, genres], 1 for every genre claimed of the crop; all 0 where nothing is.
-        partner_claimed: the same of the crop blended into it.
+        claimed: float32 [batch, words], 1 for every word claimed; all 0 for music of which none is true; NaN where
+            nothing is known.
         share: float32 [batch], how much of the crop itself is in the blend.
-        opinion: float32 [batch, genres], the teacher's probabilities for the blend; all 0 without a teacher.
+        weights: float32 [words + 1], of the words and of none.
     """
-    return tf.concat([claimed, partner_claimed, opinion, share[:, tf.newaxis]], axis=1)
+    known = tf.math.is_finite(claimed[:, :1])
+    claimed = tf.where(known, claimed, 0.0)
+    none = tf.cast(known, tf.float32) * (1.0 - tf.reduce_max(claimed, axis=1, keepdims=True))
+    claimed = tf.concat([claimed, none], axis=1)
+    weight = tf.math.divide_no_nan(tf.linalg.matvec(claimed, weights), tf.reduce_sum(claimed, axis=1))[:, tf.newaxis]
+    share = share[:, tf.newaxis]
+    return tf.concat(
+        [claimed, share * weight, tf.roll(claimed, 1, axis=0), (1 - share) * tf.roll(weight, 1, axis=0)], axis=1
+    )
+
+
+def pack_numbers(values: Any, share: Any) -> Any:
+    """Numbers to be said of blended crops, and 1 where they are known, as one tensor: float32 [batch, size + 1].
+
+    Args:
+        values: float32 [batch, size]; NaN where a crop has none.
+        share: float32 [batch], as for `pack_words`: numbers blend as sounds do.
+    """
+    share = share[:, tf.newaxis]
+    partner = tf.where(share < 1, tf.roll(values, 1, axis=0), values)
+    blended = share * values + (1 - share) * partner
+    known = tf.cast(tf.reduce_all(tf.math.is_finite(blended), axis=1, keepdims=True), tf.float32)
+    return tf.concat([tf.where(known > 0, blended, 0.0), known], axis=1)
 
 
 def chunk_batches(
-    tracks: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]], front_end: FrontEnd, batch_size: int
+    tracks: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    front_end: FrontEnd,
+    batch_size: int,
+    targets: Targets | None = None,
 ) -> tf.data.Dataset:
-    """The chunks of whole tracks as tagging cuts them, with targets: for validation.
+    """The chunks of whole tracks as tagging cuts them, with the targets of the head `GENRES`: for validation.
 
     Args:
         tracks: log-Mel uint8 [frames, mel_bands] and claimed genres float32 [genres] of each.
+        targets: the other heads, of which nothing is asked here.
     """
-    chunks = [chunks_of(levels, front_end) for levels, _ in tracks]
+    width = front_end.segments_per_chunk
+    chunks = [
+        np.lib.stride_tricks.sliding_window_view(segments_of(levels, front_end), width, axis=0).transpose(0, 3, 1, 2)
+        for levels, _ in tracks
+    ]
     claimed = np.repeat(np.stack([c for _, c in tracks]), [len(c) for c in chunks], axis=0)
-    targets = pack(claimed, claimed, tf.ones(len(claimed)), tf.zeros_like(claimed))
-    return tf.data.Dataset.from_tensor_slices((np.concatenate(chunks), targets)).batch(batch_size)
+    ones = tf.ones(len(claimed))
+    packed = {GENRES: pack_words(tf.constant(claimed), ones, tf.ones(claimed.shape[1] + 1))}
+    if targets is not None:
+        unknown = {
+            head: np.full((len(claimed), len(words)), np.nan, np.float32) for head, words in targets.words.items()
+        }
+        packed |= {head: pack_words(tf.constant(v), ones, tf.ones(v.shape[1] + 1)) for head, v in unknown.items()}
+        packed |= {head: tf.zeros((len(claimed), v.shape[1] + 1)) for head, v in targets.numbers.items()}
+    return tf.data.Dataset.from_tensor_slices((np.concatenate(chunks), packed)).batch(batch_size)
 
 
 def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.float32]:
@@ -168,8 +237,7 @@ def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.f
 
 
 def chunk_logits(network: Any, log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:
-    """The network's logits for each audible chunk of a track, as tagging asks for: float32 [chunks, genres]."""
-    chunks = chunks_of(log_mel, front_end)
-    heard = audible(chunks, front_end)
-    chunks = np.ascontiguousarray(chunks[heard] if heard.any() else chunks)
-    return np.asarray(network(chunks, training=False), np.float32)
+    """The network's logits for each audible chunk of a track, as tagging asks for: float32 [chunks, genres + 1]."""
+    logits = np.asarray(network.predict_on_batch(segments_of(log_mel, front_end)[np.newaxis]), np.float32)[0]
+    heard = audible(chunks_of(log_mel, front_end), front_end)
+    return logits[heard] if heard.any() else logits

@@ -18,10 +18,14 @@ from model import shardset
 from model.bundle import Bundle, load_model
 from model.dataset import chunk_logits
 from model.shardset import ShardSet
-from model.splits import fold_of, normal_group
+from model.splits import normal_group, position
+from model.voting import Calibration, chunk_scores, on_the_line
 
 _RESAMPLES = 2000  # of the bootstrap
 _BINS = 10  # of the reliability curve
+_AS_IT_IS = Calibration()
+MIN_CONFIDENCE = 0.5  # what `apply` writes at least by default (pipelines/tags/policy.py)
+MAX_BACKGROUND = 0.15  # share of the music of other genres that may be written
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,8 +33,8 @@ class Heard:
     """One track and what a network said of it.
 
     Attributes:
-        claimed: indices of the genres it is claimed to be; one where it is sure.
-        logits: float32 [chunks, genres].
+        claimed: indices of the genres it is claimed to be, the first first; none for music of other genres.
+        logits: float32 [chunks, genres + 1].
         fold: of the network asked, where it is one of several.
     """
 
@@ -42,7 +46,7 @@ class Heard:
 
 
 def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> list[Heard]:
-    """Ask each bundle about the labelled tracks that it was not trained on.
+    """Ask each bundle about the labelled tracks that it was not trained on, those of other genres too.
 
     Args:
         split: which; None for the fold that each bundle held out of its training splits.
@@ -64,137 +68,243 @@ def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> li
         network = load_model(bundle)
         splits = recipe["splits"] if split is None else [split]
         for features, labels in shardset.read(shards, splits, fold=None if split else tuple(fold)):
-            claimed = tuple(i for i, label in enumerate(bundle.labels) if label in labels.genres)
-            if claimed:
+            claimed = tuple(bundle.labels.index(genre) for genre in labels.genres if genre in bundle.labels)
+            if labels.genres:
                 logits = chunk_logits(network, features.log_mel, shards.front_end)
                 heard.append(Heard(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0))
-    if not any(len(track.claimed) == 1 for track in heard):
-        raise UsageError(f"{shards.path}: no track of one known genre in {split or 'the held-out folds'}")
+    if not any(track.claimed for track in heard):
+        raise UsageError(f"{shards.path}: no track of a known genre in {split or 'the held-out folds'}")
     return heard
 
 
-def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    scaled = logits / temperature
-    exponential = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True), np.float32)
 
 
-def track_probabilities(heard: Sequence[Heard], temperature: float) -> NDArray[np.float32]:
-    """The mean of the chunks' probabilities, as tagging votes by default: float32 [tracks, genres]."""
-    return np.stack([softmax(track.logits, temperature).mean(axis=0) for track in heard])
+def track_scores(heard: Sequence[Heard], calibration: Calibration) -> NDArray[np.float32]:
+    """The mean of the chunks' scores, as tagging votes by default: float32 [tracks, genres + 1]."""
+    return np.stack([chunk_scores(track.logits, calibration).mean(axis=0) for track in heard])
 
 
-def fit_temperature(logits: Sequence[NDArray[np.float32]], truth: NDArray[np.int64]) -> float:
-    """The temperature at which the tracks' probabilities are the likeliest (Guo et al. 2017, but over tracks).
+def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
+    """Temperature and offset at which the three best answers of the tracks are the likeliest to be what is claimed.
 
-    Chunks of a track agree less than they should for being the same music, and their mean is softer than each:
-    what is calibrated must be the mean.
+    After Platt (1999) and Guo et al. (2017), but over tracks: chunks of a track agree less than they should for being
+    the same music, and their mean is softer than each. The best answers, because these are what is shown and written.
 
     Args:
-        logits: [chunks, genres] of each track.
-        truth: index of each track's genre.
+        logits: [chunks, genres + 1] of each track.
+        claimed: float32 [tracks, genres], 1 for each genre that is claimed of a track.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
 
-    def loss(log_temperature: float) -> float:
-        means = np.stack([softmax(track, math.exp(log_temperature)).mean(axis=0) for track in logits])
-        return float(-np.log(np.maximum(means[np.arange(len(truth)), truth], 1e-9)).mean())
+    plain = np.stack([chunk_scores(track, Calibration()).mean(axis=0)[:-1] for track in logits])
+    best = np.argsort(-plain, axis=1)[:, :3]
+    true = np.take_along_axis(claimed, best, axis=1)
+    shown = [np.concatenate([track[:, best[row]], track[:, -1:]], axis=1) for row, track in enumerate(logits)]
 
-    return round(math.exp(minimize_scalar(loss, bounds=(-3.0, 2.0), method="bounded").x), 4)
+    def calibration(values: NDArray[np.float64]) -> Calibration:
+        return Calibration(round(math.exp(min(max(values[0], -3.0), 3.0)), 4), round(float(values[1]), 4))
+
+    def loss(values: NDArray[np.float64]) -> float:
+        said = np.stack([chunk_scores(track, calibration(values)).mean(axis=0)[:-1] for track in shown])
+        said = np.clip(said, 1e-6, 1 - 1e-6)
+        return float(-(true * np.log(said) + (1 - true) * np.log1p(-said)).mean())
+
+    return calibration(minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x)
 
 
-@dataclasses.dataclass(frozen=True)
-class CrossFitted:
-    """A temperature fitted on all tracks, and the calibration of those fitted on the other half of the artists."""
+def claimed_matrix(heard: Sequence[Heard], genres: int) -> NDArray[np.float32]:
+    """float32 [tracks, genres]: 1 for each genre claimed of a track."""
+    matrix = np.zeros((len(heard), genres), np.float32)
+    for row, track in zip(matrix, heard, strict=True):
+        row[list(track.claimed)] = 1
+    return matrix
 
-    temperature: float
-    calibration: dict[str, Any]
+
+def fit_unknown(scores: NDArray[np.float32], known: NDArray[np.bool_], min_confidence: float) -> float:
+    """Where to draw the line for "none of these": so high that MAX_BACKGROUND of the music of other genres is written.
+
+    Args:
+        scores: float32 [tracks, genres + 1] of tracks of the genres and of others.
+        known: bool [tracks]: which are of the genres.
+        min_confidence: nothing below it is written anyway.
+
+    Returns:
+        A probability of "none of these", 0.01 to 0.99.
+    """
+    sure = scores[:, :-1].max(axis=1) >= min_confidence
+    background = scores[~known, -1]
+    allowed = math.floor(MAX_BACKGROUND * len(background))
+    written = np.sort(background[sure[~known]])
+    line = 1.0 if len(written) <= allowed else float(written[allowed])
+    return round(min(max(line, 0.01), 0.99), 4)
 
 
-def cross_fitted(sure: Sequence[Heard]) -> CrossFitted:
-    """Fit the temperature on tracks of one known genre, and measure calibration without judging by what was fitted."""
-    truth = np.array([track.claimed[0] for track in sure])
-    half = np.array([fold_of(track.group, 2) for track in sure])
-    confidence, right = np.zeros(len(sure), np.float32), np.zeros(len(sure), bool)
-    for side in (0, 1):
-        fit, judge = np.flatnonzero(half != side).tolist(), np.flatnonzero(half == side).tolist()
-        if not fit or not judge:
-            fit = judge = list(range(len(sure)))
-        temperature = fit_temperature([sure[i].logits for i in fit], truth[fit])
-        probabilities = track_probabilities([sure[i] for i in judge], temperature)
-        confidence[judge], right[judge] = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth[judge]
-    return CrossFitted(fit_temperature([t.logits for t in sure], truth), calibration(confidence, right))
+def fit(heard: Sequence[Heard], genres: int) -> Calibration:
+    """What held-out tracks say of the calibration of a network."""
+    known = [track for track in heard if track.claimed]
+    fitted = fit_confidence([track.logits for track in known], claimed_matrix(known, genres))
+    is_known = np.array([bool(track.claimed) for track in heard])
+    line = fit_unknown(track_scores(heard, fitted), is_known, MIN_CONFIDENCE)
+    return dataclasses.replace(fitted, unknown_threshold=line)
+
+
+def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores and "none of these" of tracks by what was fitted on the other half of the artists.
+
+    Returns:
+        float32 [tracks, genres], and float32 [tracks] on the scale where 0.5 is the line.
+    """
+    # By a hash of their own: by that of the folds, each half would be other networks' tracks.
+    half = np.array([position(track.group, "half") < 0.5 for track in heard])
+    scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
+    for side in (False, True):
+        other = [track for track, at in zip(heard, half, strict=True) if at != side and track.claimed]
+        fitted_on = [track for track, at in zip(heard, half, strict=True) if at != side] if other else list(heard)
+        judged = np.flatnonzero(half == side)
+        if not len(judged):
+            continue
+        fitted = fit(fitted_on, genres)
+        found = track_scores([heard[int(i)] for i in judged], fitted)
+        scores[judged] = found[:, :-1]
+        unknown[judged] = [on_the_line(value, fitted.unknown_threshold) for value in found[:, -1]]
+    return scores, unknown
 
 
 def measure(
-    heard: Sequence[Heard], labels: Sequence[str], *, temperature: float, trained_groups: frozenset[str] = frozenset()
+    heard: Sequence[Heard],
+    labels: Sequence[str],
+    *,
+    calibration: Calibration = _AS_IT_IS,
+    cross_fit: bool = False,
+    trained_groups: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """All figures as one dictionary that JSON can hold.
+    """All figures as one dictionary that JSON can hold. An answer is right that is among the claimed genres.
 
     Args:
+        cross_fit: judge confidence and "none of these" by what is fitted on the other half of the artists, not by
+            `calibration`.
         trained_groups: artists in the training data, for the figure without them.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix, roc_auc_score
 
-    sure = [track for track in heard if len(track.claimed) == 1]
-    truth = np.array([track.claimed[0] for track in sure])
-    probabilities = track_probabilities(sure, temperature)
-    answers = probabilities.argmax(axis=1)
-    right = answers == truth
-    groups = np.array([normal_group(track.group) for track in sure])
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, answers, labels=range(len(labels)), zero_division=0.0
-    )
-    chunk_right = np.array([(track.logits.argmax(axis=1) == track.claimed[0]).mean() for track in sure])
-    best_three = np.argsort(-probabilities, axis=1)[:, :3]
+    known = [track for track in heard if track.claimed]
+    is_known = np.array([bool(track.claimed) for track in heard])
+    if cross_fit:
+        every, unknown = cross_fitted(heard, len(labels))
+    else:
+        found = track_scores(heard, calibration)
+        every, unknown = (
+            found[:, :-1],
+            np.array([on_the_line(value, calibration.unknown_threshold) for value in found[:, -1]]),
+        )
+    scores = every[is_known]
+    claimed = claimed_matrix(known, len(labels)) > 0
+    order = np.argsort(-scores, axis=1, kind="stable")
+    answers = order[:, 0]
+    right = claimed[np.arange(len(known)), answers]
+    groups = np.array([normal_group(track.group) for track in known])
+    chunk_right = np.array([np.isin(t.logits[:, :-1].argmax(axis=1), t.claimed).mean() for t in known])
+    first = np.array([track.claimed[0] for track in known])
+    one = claimed.sum(axis=1) == 1
     figures: dict[str, Any] = {
-        "tracks": len(sure),
+        "tracks": len(known),
         "artists": len(set(groups)),
-        "chunks": sum(len(track.logits) for track in sure),
+        "chunks": sum(len(track.logits) for track in known),
         "track_accuracy": _with_interval(right, groups),
         "chunk_accuracy": _with_interval(chunk_right, groups),
-        "top3_accuracy": float((best_three == truth[:, None]).any(axis=1).mean()),
-        "macro_f1": float(f1[support > 0].mean()),
-        "per_genre": {
-            label: {
-                "tracks": int(support[i]),
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-            }
-            for i, label in enumerate(labels)
-        },
-        "confusion": confusion_matrix(truth, answers, labels=range(len(labels))).tolist(),
-        "temperature": temperature,
-        "calibration": calibration(probabilities.max(axis=1), right),
+        "top3_accuracy": float(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1).mean()),
+        "per_genre": _per_genre(labels, first, answers, right),
+        "confusion": confusion_matrix(first[one], answers[one], labels=range(len(labels))).tolist(),
+        "calibrated": dataclasses.asdict(calibration),
+        "calibration": reliability(scores.max(axis=1), right),
     }
+    figures["macro_f1"] = float(np.mean([row["f1"] for row in figures["per_genre"].values() if row["tracks"]]))
+    several = ~one
+    if several.any():
+        second = order[several, 1]
+        said, true = scores[several, second], claimed[several, second]
+        figures["several_claimed"] = {
+            "tracks": int(several.sum()),
+            "answer_among_them": float(right[several].mean()),
+            "second_answer_among_them": float(true.mean()),
+            "second_calibration": reliability(said, true),
+        }
+    confidence = every.max(axis=1)
+    figures["coverage"] = _coverage(confidence, unknown, is_known, right)
+    if not is_known.all():
+        figures["background"] = {
+            "tracks": int((~is_known).sum()),
+            "auc": float(roc_auc_score(is_known, confidence)),
+            "auc_right": float(
+                roc_auc_score(np.r_[np.ones(right.sum()), np.zeros((~is_known).sum())],
+                              np.r_[confidence[is_known][right], confidence[~is_known]])
+            ),
+        }  # fmt: skip
     unseen = np.array([group not in trained_groups for group in groups])
     if trained_groups and unseen.any():
         figures["unseen_artists"] = {"tracks": int(unseen.sum()), "track_accuracy": float(right[unseen].mean())}
-    folds = sorted({track.fold for track in sure})
+    folds = sorted({track.fold for track in known})
     if len(folds) > 1:
-        by_fold = [float(right[[track.fold == fold for track in sure]].mean()) for fold in folds]
+        by_fold = [float(right[[track.fold == fold for track in known]].mean()) for fold in folds]
         figures["folds"] = {
             "track_accuracy": by_fold,
             "mean": float(np.mean(by_fold)),
             "spread": float(np.std(by_fold, ddof=1)),
         }
-    several = [track for track in heard if len(track.claimed) > 1]
-    if several:
-        among = track_probabilities(several, temperature).argmax(axis=1)
-        hits = [answer in track.claimed for answer, track in zip(among, several, strict=True)]
-        figures["several_claimed"] = {"tracks": len(several), "answer_among_them": float(np.mean(hits))}
-    by_source: dict[str, list[bool]] = {}
-    for track, ok in zip(sure, right, strict=True):
-        by_source.setdefault(track.track_id.split("/")[0] if "/" in track.track_id else "", []).append(bool(ok))
+    by_source: dict[str, list[int]] = {}
+    for index, track in enumerate(known):
+        by_source.setdefault(track.track_id.split("/")[0] if "/" in track.track_id else "", []).append(index)
     if 1 < len(by_source) <= 8:
         figures["by_folder"] = {
-            name: {"tracks": len(hits), "track_accuracy": float(np.mean(hits))} for name, hits in by_source.items()
-        }
+            name: {
+                "tracks": len(rows),
+                "track_accuracy": float(right[rows].mean()),
+                "top3_accuracy": float(np.take_along_axis(claimed, order[:, :3], axis=1)[rows].any(axis=1).mean()),
+                "of_one_genre": {"tracks": int(one[rows].sum()),
+                                 "track_accuracy": float(right[rows][one[rows]].mean()) if one[rows].any() else None},
+            }
+            for name, rows in by_source.items()
+        }  # fmt: skip
     return figures
 
 
-def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> dict[str, Any]:
+def _per_genre(
+    labels: Sequence[str], first: NDArray[np.int64], answers: NDArray[np.int64], right: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Of tracks that are of a genre in the first place, how many are right; of its answers, how many are right."""
+    rows = {}
+    for index, label in enumerate(labels):
+        of, said = first == index, answers == index
+        recall = float(right[of].mean()) if of.any() else 0.0
+        precision = float(right[said].mean()) if said.any() else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        rows[label] = {"tracks": int(of.sum()), "precision": precision, "recall": recall, "f1": f1}
+    return rows
+
+
+def _coverage(
+    confidence: NDArray[np.float32], unknown: NDArray[Any], known: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> list[dict[str, float | None]]:
+    """What is written at several values of --min-confidence, and nothing beyond the line of "none of these"."""
+    rows: list[dict[str, float | None]] = []
+    for at in (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        written = (confidence >= at) & (unknown <= 0.5)
+        rows.append(
+            {
+                "min_confidence": at,
+                "answered": float(written[known].mean()),
+                "right_of_answered": float(right[written[known]].mean()) if written[known].any() else None,
+                "right_kept": float(written[known][right].mean()) if right.any() else None,
+                "others_written": float(written[~known].mean()) if (~known).any() else None,
+            }
+        )
+    return rows
+
+
+def reliability(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> dict[str, Any]:
     """Expected calibration error over ten equal bins (Naeini et al. 2015), and the reliability curve behind it."""
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     curve, error = [], 0.0
@@ -237,12 +347,9 @@ def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
         f"| chunk accuracy | {chunks['value']:.3f} ({chunks['low']:.3f} to {chunks['high']:.3f}) |",
         f"| right genre among the best three | {figures['top3_accuracy']:.3f} |",
         f"| macro F1 | {figures['macro_f1']:.3f} |",
-        f"| expected calibration error | {figures['calibration']['ece']:.3f} (temperature {figures['temperature']}) |",
+        f"| expected calibration error | {figures['calibration']['ece']:.3f} |",
         f"| tracks, artists, chunks | {figures['tracks']}, {figures['artists']}, {figures['chunks']} |",
     ]
-    if "calibration_cross_fitted" in figures:
-        honest = figures["calibration_cross_fitted"]["ece"]
-        lines.append(f"| the same, temperature fitted on the other half of the artists | {honest:.3f} |")
     if "folds" in figures:
         folds = figures["folds"]
         each = ", ".join(f"{value:.3f}" for value in folds["track_accuracy"])
@@ -256,8 +363,27 @@ def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
             f"| several genres claimed: answer is one of them | {several['answer_among_them']:.3f} "
             f"({several['tracks']} tracks) |"
         )
+        lines.append(
+            f"| of these: second answer too | {several['second_answer_among_them']:.3f} (calibration error "
+            f"{several['second_calibration']['ece']:.3f}) |"
+        )
     for name, part in figures.get("by_folder", {}).items():
-        lines.append(f"| track accuracy in {name} | {part['track_accuracy']:.3f} ({part['tracks']} tracks) |")
+        lines.append(
+            f"| track accuracy in {name} | {part['track_accuracy']:.3f} ({part['tracks']} tracks), in the best three "
+            f"{part['top3_accuracy']:.3f} |"
+        )
+    if "background" in figures:
+        background = figures["background"]
+        lines.append(f"| music of other genres: tracks, AUC of the confidence of right answers against it | "
+                     f"{background['tracks']}, {background['auc_right']:.3f} |")  # fmt: skip
+    lines += [
+        "",
+        "| --min-confidence | answered | right of these | right answers kept | music of other genres written |",
+        "|---|---|---|---|---|",
+    ]
+    for row in figures["coverage"]:
+        cells = [f"{value:.2f}" if value is not None else "–" for value in list(row.values())[1:]]
+        lines.append(f"| {row['min_confidence']:g} | {' | '.join(cells)} |")
     lines += ["", "| genre | tracks | precision | recall | F1 |", "|---|---|---|---|---|"]
     for label, row in figures["per_genre"].items():
         lines.append(f"| {label} | {row['tracks']} | {row['precision']:.2f} | {row['recall']:.2f} | {row['f1']:.2f} |")

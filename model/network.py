@@ -1,4 +1,8 @@
-"""The network: log-Mel levels of one chunk in, one logit per genre out.
+"""The network: log-Mel levels of a stretch of music in, one logit per genre out for each of its chunks.
+
+A stretch is cut into segments, each one step of the chunks long. What costs is done once per segment; a chunk is
+pooled from its segments. So chunks that overlap cost nothing twice, and scores do not depend on how a track is cut into
+stretches.
 
 Everything that decides what a level means to the network is inside it, so a saved model needs no
 preprocessing beside it. What the levels are is features/config.py's business; how the network learns, model/train.py's.
@@ -6,30 +10,33 @@ preprocessing beside it. What the levels are is features/config.py's business; h
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from features.config import FrontEnd
+from model.targets import GENRES
 
 # Seconds from one frame to the next after the first convolution, whatever the hop: the cost of a chunk
 # hardly depends on the hop then, and the filters after it always span the same time.
 _STEM_STEP_S = 0.186
 
-# The layers of `build_cnn` that hold the members' logits.
-MEMBERS = ("convolution_logits", "statistics_logits")
+# The two members that see the same chunk. Layers `MEMBER_HEAD` hold the logits of each.
+MEMBERS = ("convolution", "statistics")
 
 
 @keras.saving.register_keras_serializable(package="genrebeam")
 class RelativeLevels(keras.layers.Layer):
-    """Levels as loudness below the loudest point of the chunk, from 0 (floor and below) to 1 (the loudest).
+    """Levels as loudness below the loudest point of each picture, from 0 (floor and below) to 1 (the loudest).
 
     That makes the network blind to gain: the same recording 20 dB softer gives the same numbers.
 
     Args:
         level_step_db: decibels in one step of the levels.
-        floor_db: how far below the loudest point anything counts as silence.
+        floor_db: how far below it anything counts as silence.
     """
 
     def __init__(self, level_step_db: float, floor_db: float, **kwargs: Any) -> None:
@@ -37,7 +44,7 @@ class RelativeLevels(keras.layers.Layer):
         self.level_step_db, self.floor_db = level_step_db, floor_db
 
     def call(self, levels: Any) -> Any:
-        """[batch, frames, mel_bands] levels to float [batch, frames, mel_bands, 1] in 0..1."""
+        """[pictures, frames, mel_bands] levels to float [pictures, frames, mel_bands, 1] in 0..1."""
         decibels = keras.ops.cast(levels, self.compute_dtype) * self.level_step_db
         below = decibels - keras.ops.max(decibels, axis=(1, 2), keepdims=True)
         return keras.ops.expand_dims(keras.ops.maximum(below / self.floor_db + 1.0, 0.0), -1)
@@ -140,43 +147,109 @@ class Clip(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="genrebeam")
 class MeanOpinion(keras.layers.Layer):
-    """What several members think together: the mean of their log-probabilities (a geometric mean)."""
+    """What several members think together: the mean of their logits."""
 
     def call(self, logits: list[Any]) -> Any:
-        """List of [batch, genres] to [batch, genres]."""
-        return sum(keras.ops.log_softmax(member, axis=-1) for member in logits) / len(logits)
+        """List of [chunks, genres] to [chunks, genres]."""
+        return sum(logits) / len(logits)
 
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package="genrebeam")
+class Windows(keras.layers.Layer):
+    """Neighbours side by side, one window for each chunk: [batch, segments, ...] to [batch, chunks, width, ...].
+
+    Args:
+        width: segments in a chunk; of n segments n - width + 1 chunks are made.
+        pool: `mean` or `max` over the window, which is then gone from the shape; None to keep it.
+    """
+
+    def __init__(self, width: int, pool: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width, self.pool = width, pool
+
+    def call(self, x: Any) -> Any:
+        windows = keras.ops.stack([x[:, i : i - self.width + 1 or None] for i in range(self.width)], axis=2)
+        return getattr(keras.ops, self.pool)(windows, axis=2) if self.pool else windows
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        count = None if input_shape[1] is None else input_shape[1] - self.width + 1
+        return (input_shape[0], count, *(() if self.pool else (self.width,)), *input_shape[2:])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"width": self.width, "pool": self.pool}
+
+
+@keras.saving.register_keras_serializable(package="genrebeam")
+class Fold(keras.layers.Layer):
+    """[batch, count, ...] to [batch * count, ...]: pictures of many stretches go through the same layers at once."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.reshape(x, (-1, *x.shape[2:]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (None, *input_shape[2:])
+
+
+@keras.saving.register_keras_serializable(package="genrebeam")
+class Unfold(keras.layers.Layer):
+    """The inverse of `Fold`: [batch * count, size] to [batch, count, size], as the second argument is arranged."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        x, like = inputs
+        return keras.ops.reshape(x, (-1, keras.ops.shape(like)[1], x.shape[-1]))
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        return (*input_shape[1][:2], input_shape[0][-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with everything that training looks at.
+
+    Attributes:
+        members: uint8 levels [batch, segments, chunk_step_frames, mel_bands] to {head: float32 [batch, chunks, members,
+            size]} with chunks = segments - segments_per_chunk + 1: what each member says.
+        together: the same levels to {head: float32 [batch, chunks, size]}: the mean of the members.
+    """
+
+    members: keras.Model
+    together: Mapping[str, Any]
+
+    def said_of(self, head: str) -> keras.Model:
+        """The network with this head alone, as a bundle holds it: levels to logits [batch, chunks, labels + 1]."""
+        return keras.Model(self.members.input, self.together[head], name="genrebeam_cnn")
 
 
 def build_cnn(
     front_end: FrontEnd,
     labels: tuple[str, ...],
     *,
-    widths: tuple[int, ...] = (24, 48, 96, 128, 128),
+    heads: Mapping[str, int] | None = None,
+    widths: tuple[int, ...] = (32, 64, 128, 192, 192),
     hidden: int = 256,
     dropout: float = 0.3,
     floor_db: float = 80.0,
-) -> keras.Model:
+) -> Network:
     """Two members that see the same chunk and are asked together: convolutions, and a layer over `Statistics`.
 
-    The convolutional member: convolutions over time and frequency, then the mean and the maximum over both. Nothing
-    after its first layer knows which band it looks at: with some hundred artists to learn from, networks that did
-    (bands as channels, frequencies stacked before a dense layer) learned the artists instead. The other member knows
-    the bands, but only by their statistics. They err on different tracks (docs/experiments.md).
+    The convolutional member: convolutions over time and frequency of each segment, then the mean and the maximum over
+    both and over the segments of the chunk. Nothing after its first layer knows which band it looks at: with some
+    hundred artists to learn from, networks that did (bands as channels, frequencies stacked before a dense layer)
+    learned the artists instead. Strides, not pooling, make its pictures smaller: training costs 40 % of what it does
+    with pooling at the same widths. The other member knows the bands, but only by their statistics over the chunk. They
+    err on different tracks (docs/experiments.md).
 
     Args:
-        front_end: fixes the input, uint8 [batch, chunk_frames, mel_bands].
-        labels: one output each.
-        widths: filters of the convolutions. The defaults cost 0.3 ms a chunk on one core.
+        front_end: fixes the input.
+        labels: one output each, that it fits; one more, that none of them does.
+        heads: further things to say of a chunk, with how many numbers each has.
+        widths: filters of the convolutions.
         hidden: units between statistics and genres.
         dropout: share of the pooled features dropped in training; half of it before the last convolution.
-        floor_db: what counts as silence, below the loudest point of the chunk.
-
-    Returns:
-        A model that takes levels and gives logits, float32 [batch, len(labels)]. Its layers `MEMBERS` give those of
-        each member; training looks at them one by one.
+        floor_db: what counts as silence, below the loudest point of the segment or the chunk.
     """
     layers = keras.layers
 
@@ -185,29 +258,51 @@ def build_cnn(
         x = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
         return layers.Activation("relu", name=f"{name}_relu")(x)
 
+    width, frames, bands = front_end.segments_per_chunk, front_end.chunk_step_frames, front_end.mel_bands
     time_stride = max(1, round(_STEM_STEP_S * front_end.frames_per_s))
-    levels = keras.Input((front_end.chunk_frames, front_end.mel_bands), dtype="uint8", name="levels")
-    relative = RelativeLevels(front_end.level_step_db, floor_db, name="relative_levels")(levels)
-    x = layers.BatchNormalization(axis=2, momentum=0.95, name="band_norm")(relative)
-    x = convolution(x, widths[0], 5, "stem", (time_stride, 2))
-    x = layers.MaxPooling2D((1, 2), padding="same", name="stem_pool")(x)
+    levels = keras.Input((None, frames, bands), dtype="uint8", name="levels")
+
+    segments = Fold(name="segments")(levels)
+    x = RelativeLevels(front_end.level_step_db, floor_db, name="relative_levels")(segments)
+    x = layers.BatchNormalization(axis=2, momentum=0.95, name="band_norm")(x)
+    x = convolution(x, widths[0], 5, "stem", (time_stride, 4))
     for block, filters in enumerate(widths[1:-1], start=1):
-        x = convolution(x, filters, 3, f"block{block}")
-        x = layers.MaxPooling2D(2, padding="same", name=f"block{block}_pool")(x)
+        x = convolution(x, filters, 3, f"block{block}", (2, 2))
     x = layers.Dropout(dropout / 2, name="last_block_dropout")(x)
     x = convolution(x, widths[-1], 3, "last_block")
-    pooled = [layers.GlobalAveragePooling2D(name="mean")(x), layers.GlobalMaxPooling2D(name="maximum")(x)]
-    x = layers.Concatenate(name="pooled")(pooled)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    by_convolution = layers.Dense(len(labels), name=MEMBERS[0])(x)
+    mean = Unfold(name="mean_of_segment")([layers.GlobalAveragePooling2D(name="mean_of_picture")(x), levels])
+    maximum = Unfold(name="maximum_of_segment")([layers.GlobalMaxPooling2D(name="maximum_of_picture")(x), levels])
+    pooled = [
+        Fold(name="mean_of_chunk")(Windows(width, "mean", name="mean_over_chunk")(mean)),
+        Fold(name="maximum_of_chunk")(Windows(width, "max", name="maximum_over_chunk")(maximum)),
+    ]
+    by_convolution = layers.Dropout(dropout, name="dropout")(layers.Concatenate(name="pooled")(pooled))
 
-    x = Statistics(front_end.frames_per_s, floor_db, name="statistics")(relative)
+    windows = Windows(width, name="windows")(levels)
+    chunks = layers.Reshape((width * frames, bands), name="chunks")(Fold(name="segments_of_chunks")(windows))
+    x = RelativeLevels(front_end.level_step_db, floor_db, name="relative_levels_of_chunk")(chunks)
+    x = Statistics(front_end.frames_per_s, floor_db, name="statistics")(x)
     x = layers.BatchNormalization(momentum=0.98, center=False, scale=False, name="statistics_norm")(x)
     x = Clip(5.0, name="statistics_clip")(x)
     x = layers.Dropout(dropout, name="statistics_dropout")(x)
     x = layers.Dense(hidden, use_bias=False, name="hidden")(x)
     x = layers.BatchNormalization(momentum=0.95, name="hidden_norm")(x)
     x = layers.Activation("relu", name="hidden_relu")(x)
-    x = layers.Dropout(min(0.5, dropout * 5 / 3), name="hidden_dropout")(x)
-    by_statistics = layers.Dense(len(labels), name=MEMBERS[1])(x)
-    return keras.Model(levels, MeanOpinion(name="logits")([by_convolution, by_statistics]), name="genrebeam_cnn")
+    by_statistics = layers.Dropout(min(0.5, dropout * 5 / 3), name="hidden_dropout")(x)
+
+    said: dict[str, list[Any]] = {}
+    for head, size in {GENRES: len(labels) + 1, **(heads or {})}.items():
+        said[head] = [
+            layers.Dense(size, name=f"{member}_{head}")(features)
+            for member, features in zip(MEMBERS, (by_convolution, by_statistics), strict=True)
+        ]
+    together = {
+        head: Unfold(name=head)([MeanOpinion(name=f"{head}_together")(parts), windows]) for head, parts in said.items()
+    }
+    members = {
+        head: keras.ops.stack(
+            [Unfold(name=f"{m}_{head}_of_chunks")([x, windows]) for m, x in zip(MEMBERS, parts, strict=True)], axis=2
+        )
+        for head, parts in said.items()
+    }
+    return Network(keras.Model(levels, members), together)

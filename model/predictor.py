@@ -17,14 +17,27 @@ from model.bundle import Bundle, load_model
 
 
 class Predictor(Protocol):
-    """Anything that scores chunks."""
+    """Anything that scores chunks.
+
+    Attributes:
+        unknown_threshold: where it draws the line for "none of these" (model/voting.py).
+        batch_size: segments (features/chunks.py) in one call.
+    """
 
     labels: tuple[str, ...]
+    unknown_threshold: float
     front_end: FrontEnd
     batch_size: int
 
-    def predict(self, chunks: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [batch_size, chunk_frames, mel_bands] to probabilities, float32 [batch_size, genres]."""
+    def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores of the chunks in a stretch.
+
+        Args:
+            segments: uint8 [batch_size, chunk_step_frames, mel_bands]; each with its neighbours makes chunks.
+
+        Returns:
+            Scores, float32 [batch_size - segments_per_chunk + 1, genres + 1], as `model.voting.chunk_scores` has them.
+        """
         ...
 
 
@@ -33,7 +46,7 @@ class BundlePredictor:
 
     Args:
         bundle: from `model.bundle.load_config`.
-        batch_size: chunks per call; the network is traced for exactly this many.
+        batch_size: segments per call; the network is traced for exactly this many.
         threads: cores for one prediction; with one worker per core, one. Takes effect only before
             TensorFlow has started anything in this process.
 
@@ -55,20 +68,24 @@ class BundlePredictor:
                 tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             pass  # TensorFlow is running already: whoever started it has decided
-        self.labels = bundle.labels
+        calibration = bundle.calibration
+        self.labels, self.unknown_threshold = bundle.labels, calibration.unknown_threshold
         self.front_end = bundle.front_end
         self.batch_size = batch_size
         network = load_model(bundle)
-        shape = (batch_size, bundle.front_end.chunk_frames, bundle.front_end.mel_bands)
+        shape = (batch_size, bundle.front_end.chunk_step_frames, bundle.front_end.mel_bands)
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
-        def probabilities(chunks: Any) -> Any:
-            return tf.nn.softmax(network(chunks, training=False) / bundle.temperature)
+        def probabilities(segments: Any) -> Any:
+            logits = network(segments[tf.newaxis], training=False)[0]
+            genres = tf.sigmoid(logits[:, :-1] / calibration.temperature + calibration.offset)
+            unknown = tf.sigmoid(logits[:, -1:])
+            return tf.concat([genres * (1 - unknown), unknown], axis=1)  # voting.chunk_scores
 
         self._probabilities = probabilities
 
-    def predict(self, chunks: NDArray[np.uint8]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._probabilities(chunks).numpy()
+    def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._probabilities(segments).numpy()
         return result
 
 
@@ -95,14 +112,19 @@ class PlaceholderPredictor:
     For tests and for trying out a pipeline; its answers are deterministic and mean nothing.
     """
 
+    unknown_threshold = 0.5
+
     def __init__(self, labels: tuple[str, ...], front_end: FrontEnd, *, batch_size: int = 64) -> None:
         self.labels, self.front_end, self.batch_size = labels, front_end, batch_size
 
-    def predict(self, chunks: NDArray[np.uint8]) -> NDArray[np.float32]:
-        bands = np.array_split(chunks.mean(axis=1), len(self.labels), axis=1)
-        energy = np.stack([band.mean(axis=1) for band in bands], axis=1)
+    def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
+        bands = np.array_split(segments.mean(axis=1), len(self.labels), axis=1)
+        of_segment = np.stack([band.mean(axis=1) for band in bands], axis=1)
+        windows = np.lib.stride_tricks.sliding_window_view(of_segment, self.front_end.segments_per_chunk, axis=0)
+        energy = windows.mean(axis=-1)
         exponential = np.exp((energy - energy.max(axis=1, keepdims=True)) / 16)
-        return (exponential / exponential.sum(axis=1, keepdims=True)).astype(np.float32)
+        shares = exponential / exponential.sum(axis=1, keepdims=True)
+        return np.concatenate([shares, np.zeros_like(shares[:, :1])], axis=1).astype(np.float32)
 
 
 Key = TypeVar("Key")
@@ -116,46 +138,52 @@ class _Pending(Generic[Key]):
 
 
 class BatchedScorer(Generic[Key]):
-    """Fills batches with the chunks of many tracks and hands each track its scores when they are complete.
+    """Fills batches with the segments of many tracks and hands each track its scores when they are complete.
 
-    Chunks are copied from their views straight into the one batch there is: a ten-hour track passes
-    through in 64-chunk steps, and a batch of thirty-second clips is as full as any other.
+    Segments are copied from their views straight into the one batch there is: a ten-hour track passes through in
+    stretches of 64 segments, and a batch of thirty-second clips is as full as any other. Where a track goes on in the
+    next batch, what its next chunk shares with the last one goes there too; the chunk that lies across two tracks is
+    nobody's and is dropped.
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        shape = (predictor.batch_size, predictor.front_end.chunk_frames, predictor.front_end.mel_bands)
-        self._batch = np.zeros(shape, np.uint8)
+        front_end = predictor.front_end
+        self._width = front_end.segments_per_chunk
+        self._batch = np.zeros((predictor.batch_size, front_end.chunk_step_frames, front_end.mel_bands), np.uint8)
+        if len(self._batch) < self._width:
+            raise ValueError(f"a batch needs at least the {self._width} segments of a chunk, not {len(self._batch)}")
         self._used = 0
-        self._owners: list[tuple[_Pending[Key], int, int]] = []  # whose, from which chunk on, how many
+        self._owners: list[tuple[_Pending[Key], int, int, int]] = []  # whose, first chunk, how many, row of the first
 
-    def push(self, key: Key, chunks: NDArray[np.uint8]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
-        """Add a track's chunks, uint8 [chunks, chunk_frames, mel_bands]; yield the tracks this completes."""
-        scores = np.empty((len(chunks), len(self._predictor.labels)), np.float32)
-        if not len(chunks):
+    def push(self, key: Key, segments: NDArray[np.uint8]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+        """Add a track's segments, uint8 [segments, chunk_step_frames, mel_bands]; yield the tracks this completes."""
+        chunks = max(0, len(segments) - self._width + 1)
+        scores = np.empty((chunks, len(self._predictor.labels) + 1), np.float32)
+        if not chunks:
             yield key, scores
             return
-        track = _Pending(key, scores, len(chunks))
+        track = _Pending(key, scores, chunks)
         start = 0
-        while start < len(chunks):
-            count = min(len(chunks) - start, len(self._batch) - self._used)
-            self._batch[self._used : self._used + count] = chunks[start : start + count]
-            self._owners.append((track, start, count))
-            self._used += count
-            start += count
-            if self._used == len(self._batch):
+        while start < chunks:
+            count = min(chunks - start, len(self._batch) - self._used - self._width + 1)
+            if count > 0:
+                rows = count + self._width - 1
+                self._batch[self._used : self._used + rows] = segments[start : start + rows]
+                self._owners.append((track, start, count, self._used))
+                self._used += rows
+                start += count
+            if len(self._batch) - self._used < self._width:
                 yield from self.flush()
 
     def flush(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Predict what has gathered, full batch or not; yield the tracks this completes."""
-        if not self._used:
+        if not self._owners:
             return
         probabilities = self._predictor.predict(self._batch)
         owners, self._owners, self._used = self._owners, [], 0
-        row = 0
-        for track, start, count in owners:
+        for track, start, count, row in owners:
             track.scores[start : start + count] = probabilities[row : row + count]
-            row += count
             track.missing -= count
             if not track.missing:
                 yield track.key, track.scores

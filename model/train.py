@@ -5,7 +5,6 @@ Runs that are killed go on where they were, at the last whole epoch, to the same
 
 from __future__ import annotations
 
-import collections
 import csv
 import dataclasses
 import datetime as dt
@@ -14,23 +13,28 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from features.config import FrontEnd
 from features.errors import BundleError, UsageError
 from model import bundle as bundles
-from model import dataset, shardset
+from model import dataset, evaluate, shardset
 from model.augment import Augmentation
 from model.bundle import Bundle
-from model.network import MEMBERS, build_cnn
+from model.network import MEMBERS, Network, build_cnn
 from model.shardset import ShardSet
 from model.splits import fold_of
+from model.targets import GENRES, Targets
+from model.voting import Calibration
 
 logger = logging.getLogger(__name__)
+
+_NONE = np.zeros(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,46 +43,44 @@ class TrainConfig:
 
     Attributes:
         splits: what is trained on.
-        valid_split: what is watched, and what the temperature is fitted on; None to train on everything.
+        valid_split: what is watched, and what the calibration is fitted on; None to train on everything.
         fold: (k, n): hold out fold k of n of the groups of `splits`, and watch that instead of `valid_split`.
         epochs: passes over the tracks, `crops_per_track` crops of each.
         learning_rate: at the peak, after a warm-up of the first fifteenth; falls along a cosine to a hundredth.
         weight_decay: of AdamW, on kernels only.
-        label_smoothing: share of the target spread over all genres.
-        several_weight: weight of a track of which several genres are claimed (one of them is meant).
+        label_smoothing: how far from 0 and 1 the targets of a genre stay.
+        rarity: rare genres count more, by this power of their rarity; 0 for no difference.
+        numbers_weight: weight of each further head of numbers (model/targets.py) against that of the genres.
         ema: momentum of the average of the weights over the last steps, which is what is saved.
-        teacher_share: share of the loss that asks to agree with the teachers, where there are some.
         patience: stop after so many epochs without a better validation loss; 0 never stops early. The
             rate falls along a cosine, so the last epochs are normally the best.
-        temperature: of the bundle, where nothing is watched that it could be fitted on.
     """
 
     splits: tuple[str, ...] = ("train",)
     valid_split: str | None = "valid"
     fold: tuple[int, int] | None = None
-    epochs: int = 18
+    epochs: int = 12
     batch_size: int = 128
     crops_per_track: int = 8
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
-    label_smoothing: float = 0.05
-    several_weight: float = 0.5
+    label_smoothing: float = 0.02
+    rarity: float = 0.75
+    numbers_weight: float = 1.0
     ema: float = 0.995
-    teacher_share: float = 0.7
     patience: int = 0
-    temperature: float = 1.0
     seed: int = 0
-    widths: tuple[int, ...] = (24, 48, 96, 128, 128)
+    widths: tuple[int, ...] = (32, 64, 128, 192, 192)
     hidden: int = 256
     dropout: float = 0.3
     floor_db: float = 80.0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "crops_per_track", "learning_rate", "temperature"):
+        for name in ("epochs", "batch_size", "crops_per_track", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("label_smoothing", "several_weight", "ema", "teacher_share", "dropout"):
+        for name in ("label_smoothing", "rarity", "ema", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
@@ -92,7 +94,7 @@ def train(
     *,
     model_id: str,
     init: Bundle | None = None,
-    teachers: Sequence[Bundle] = (),
+    targets: Targets | None = None,
     tensorboard: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Bundle:
@@ -100,43 +102,41 @@ def train(
 
     Args:
         init: start from this bundle's weights; the last layer is new where the labels differ.
-        teachers: bundles whose mean opinion the network also learns (distillation), of unlabelled tracks too.
+        targets: what else the network shall say. Each head of words becomes a bundle of its own, in `output`/HEAD.
         tensorboard: folder for TensorBoard's logs.
         callbacks: further Keras callbacks, such as a progress bar.
 
     Raises:
-        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way; `init` or a teacher
-            has heard the tracks that are held out.
-        BundleError: `init` or a teacher was made for another front end.
+        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way; `init`, or whoever
+            made the targets, has heard the tracks that are held out.
+        BundleError: `init` was made for another front end.
     """
     folder = Path(output)
-    for bundle in (init, *teachers):
-        if bundle is not None:
-            _must_not_have_heard(bundle, shards, config)
+    if init is not None:
+        _must_not_have_heard(init, shards, config)
     # Never 0: TensorFlow cannot combine a global seed of 0 with tf.data seeds that are tensors (the epoch).
     keras.utils.set_random_seed(config.seed + 1)
-    watched, claims = _survey(shards, config)
-    network = _network(shards, config, init)
-    tracks = shards.tracks(config.splits)
-    steps = _steps(shards, config, claims, teachers)
-    trainee = _members(network)
-    _compile(trainee, config, steps)
+    survey = _survey(shards, config, targets)
+    network = _network(shards, config, init, targets)
+    steps = _steps(shards, config, survey)
+    _compile(network.members, config, steps, targets)
     checkpoints = folder / "training"
-    first_epoch = _epochs_done(checkpoints, _recipe(shards, config, init, teachers))
-    logger.info("%d tracks, %d steps in each of %d epochs", tracks, steps, config.epochs)
+    first_epoch = _epochs_done(checkpoints, _recipe(shards, config, init, targets))
+    logger.info("%d tracks, %d steps in each of %d epochs", survey.usable, steps, config.epochs)
     batches = dataset.training_batches(
         shards,
         config.splits,
-        claims,
+        survey.claims,
         settings=config.augmentation,
         batch_size=config.batch_size,
         crops_per_track=config.crops_per_track,
         seed=config.seed,
         epochs=range(first_epoch, config.epochs),
-        teacher=_teacher(shards, teachers) if teachers else None,
+        targets=targets,
     )
-    validation = dataset.chunk_batches(watched, shards.front_end, 256) if watched else None
-    trainee.fit(
+    watched = [(track.log_mel, track.words[GENRES]) for track in survey.watched if track.words.get(GENRES, _NONE).any()]
+    validation = dataset.chunk_batches(watched, shards.front_end, 256, targets) if watched else None
+    network.members.fit(
         batches,
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
@@ -146,65 +146,61 @@ def train(
         shuffle=False,  # the batches are shuffled already
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
-    temperature = _temperature(network, watched, shards) if watched else config.temperature
-    saved = bundles.save(
-        folder,
-        network,
-        model_id=model_id,
-        labels=shards.labels,
-        front_end=shards.front_end,
-        temperature=temperature,
-        provenance=_provenance(shards, config, init, teachers),
-    )
+    saved = {}
+    for head, labels in {GENRES: shards.labels, **(targets.words if targets else {})}.items():
+        model = _alone(network, head, labels, shards, config)
+        fitted = _fit(model, survey.watched, shards.front_end, head, len(labels))
+        saved[head] = bundles.save(
+            folder if head == GENRES else folder / head,
+            model,
+            model_id=model_id if head == GENRES else f"{model_id}-{head}",
+            labels=labels,
+            front_end=shards.front_end,
+            calibration=fitted,
+            provenance=_provenance(shards, config, init, targets),
+        )
     for leftover in checkpoints.glob("*"):
         leftover.unlink()
     checkpoints.rmdir()
-    return saved
+    return saved[GENRES]
 
 
-def claims_loss(smoothing: float, teacher_share: float) -> Callable[[Any, Any], Any]:
-    """The loss over targets of `dataset.pack`: float [batch].
+def words_loss(smoothing: float) -> Callable[[Any, Any], Any]:
+    """The loss over targets of `dataset.pack_words`: float [batch, chunks].
 
-    Of several claimed genres one is meant, and which is left to the network: -log of the sum of their
-    probabilities (the classifier-consistent loss for partial labels; Jin & Ghahramani 2002). With one claimed
-    genre that is cross-entropy. A blend owes each of its two crops their share. Every member of the network
-    (logits float [batch, members, genres]) owes it on its own; their losses add up.
+    Each word, and "none of these", applies or does not, whatever the others do: binary cross-entropy, its targets
+    `smoothing` away from 0 and 1. Every member (logits float [batch, chunks, members, words + 1]) owes it on its own. A
+    blend owes each of its two crops their share.
     """
     ops = keras.ops
 
     def loss(targets: Any, logits: Any) -> Any:
-        genres = logits.shape[-1]
-        targets = targets[:, None]
-        claimed, partner, opinion = (targets[..., i * genres : (i + 1) * genres] for i in range(3))
-        share = targets[..., 3 * genres]
-        log_p = ops.log_softmax(logits, axis=-1)
-        uniform = -ops.mean(log_p, axis=-1)
-
-        def against(mask: Any) -> Any:
-            # The small number stands for minus infinity: exp(log_p + log 1e-9) vanishes beside any claimed genre.
-            partial = -ops.logsumexp(log_p + ops.log(mask + 1e-9), axis=-1)
-            known = ops.cast(ops.any(mask > 0, axis=-1), log_p.dtype)
-            return known * ((1 - smoothing) * partial + smoothing * uniform), known
-
-        (own, own_known), (other, other_known) = against(claimed), against(partner)
-        by_claims = share * own + (1 - share) * other
-        known = share * own_known + (1 - share) * other_known
-        taught = ops.sum(opinion, axis=-1)
-        by_teacher = -ops.sum(opinion * log_p, axis=-1)
-        # Where nothing is claimed, the teacher's word is all there is.
-        trust = taught * (1 - known * (1 - teacher_share))
-        each = ops.where(known > 0, by_claims * (1 - taught * teacher_share), 0.0) + trust * by_teacher
-        return ops.sum(each, axis=-1)
+        words = logits.shape[-1]
+        total = 0.0
+        for start in (0, words + 1):
+            claimed = targets[:, None, None, start : start + words] * (1 - 2 * smoothing) + smoothing
+            weight = targets[:, None, start + words]
+            # The stable form of binary cross-entropy from logits.
+            each = ops.relu(logits) - logits * claimed + ops.log1p(ops.exp(-ops.abs(logits)))
+            total = total + weight * ops.sum(each, axis=(-2, -1))
+        return total
 
     return loss
 
 
+def numbers_loss(targets: Any, said: Any) -> Any:
+    """The loss over targets of `dataset.pack_numbers`: the mean squared error of all members, float [batch, chunks]."""
+    ops = keras.ops
+    wanted, known = targets[:, None, None, :-1], targets[:, None, -1]
+    return known * ops.sum(ops.mean(ops.square(said - wanted), axis=-1), axis=-1)
+
+
 def chunk_accuracy(targets: Any, logits: Any) -> Any:
-    """1 for each chunk whose best genre, by all members together, is among the claimed ones."""
-    genres = logits.shape[-1]
-    together = keras.ops.mean(keras.ops.log_softmax(logits, axis=-1), axis=1)
+    """1 for each chunk whose best genre, by all members together, is among the claimed ones: float [batch, chunks]."""
+    genres = logits.shape[-1] - 1
+    together = keras.ops.mean(logits[..., :genres], axis=2)
     best = keras.ops.one_hot(keras.ops.argmax(together, axis=-1), genres)
-    return keras.ops.sum(best * targets[:, :genres], axis=-1)
+    return keras.ops.sum(best * targets[:, None, :genres], axis=-1)
 
 
 class History(keras.callbacks.Callback):
@@ -236,53 +232,83 @@ class DropoutByEpoch(keras.callbacks.Callback):
                 layer.seed_generator.state.assign([self._seed * 1000 + index, epoch])
 
 
-def _survey(shards: ShardSet, config: TrainConfig) -> tuple[list[tuple[np.ndarray, np.ndarray]], dataset.Claims]:
-    """The tracks to watch, and how much each genre counts: rare genres more, by the square root of their rarity."""
-    missing = set(shards.labels) - {g for s in config.splits if s in shards.splits for g in shards.splits[s].genres}
-    if missing:
-        raise UsageError(f"{shards.path}: no track of {', '.join(sorted(missing))} in {', '.join(config.splits)}")
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Watched:
+    """A held-out track: its log-Mel, artist, and the genres claimed of it, float32 [genres]."""
+
+    log_mel: np.ndarray
+    words: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Survey:
+    """What lies in the shards: what to watch, what to believe, and how many tracks there are to learn from."""
+
+    watched: list[_Watched]
+    claims: dataset.Claims
+    usable: int
+
+
+def _survey(shards: ShardSet, config: TrainConfig, targets: Targets | None) -> _Survey:
+    """Count the training tracks of each word; keep the held-out ones.
+
+    Raises:
+        UsageError: a genre without a track to learn from; targets by somebody who knows the labels of held-out tracks.
+    """
+    rows = {track_id: row for row, track_id in enumerate(targets.track_ids)} if targets else {}
+    vocabulary = {GENRES: shards.labels, **(targets.words if targets else {})}
     held_out: set[str] = set()
-    counts: collections.Counter[str] = collections.Counter()
-    watched = []
-    for features, claim in shardset.read(shards, config.splits):
-        held = config.fold is not None and fold_of(claim.group, config.fold[1]) == config.fold[0]
-        if held:
-            held_out.add(claim.group)
-        if len(claim.genres) == 1:
-            if held:
-                watched.append((features.log_mel, dataset.claimed_vector(claim.genres, shards.labels)))
-            else:
-                counts[claim.genres[0]] += 1
-    if config.fold is None and config.valid_split is not None:
-        watched = [
-            (features.log_mel, dataset.claimed_vector(claim.genres, shards.labels))
-            for features, claim in shardset.read(shards, [config.valid_split])
-            if len(claim.genres) == 1
-        ]
-    if not all(counts[label] for label in shards.labels):
-        raise UsageError(f"{shards.path}: a genre has no track left to train on: {dict(counts)}")
-    rarity = np.array([counts[label] ** -0.5 for label in shards.labels])
-    weights = rarity * sum(counts.values()) / sum(r * counts[g] for r, g in zip(rarity, shards.labels, strict=True))
-    return watched, dataset.Claims(
-        shards.labels, tuple(map(float, weights)), config.several_weight, frozenset(held_out)
-    )
+    counts = {head: np.zeros(len(labels) + 1) for head, labels in vocabulary.items()}
+    watched, heard_of, usable = [], [], 0
+    splits = dict.fromkeys((*config.splits, *([config.valid_split] if config.valid_split and not config.fold else [])))
+    for split in splits:
+        for features, claim in shardset.read(shards, [split]):
+            track_id = features.track.track_id
+            row = rows.get(track_id)
+            words = (
+                {head: values[row] for head, values in targets.claims.items()} if targets and row is not None else {}
+            )
+            if claim.genres:
+                words[GENRES] = dataset.claimed_vector(claim.genres, shards.labels)
+            fold = config.fold is not None and fold_of(claim.group, config.fold[1]) == config.fold[0]
+            if fold or split not in config.splits:
+                held_out |= {claim.group} if fold else set()
+                heard_of += [track_id] if targets and track_id in targets.trained_on else []
+                if words:
+                    watched.append(_Watched(features.log_mel, words))
+                continue
+            usable += bool(words) or row is not None
+            for head, claimed in words.items():
+                if np.isfinite(claimed).all():
+                    counts[head] += [*(claimed / max(claimed.sum(), 1)), float(not claimed.any())]
+    if heard_of:
+        raise UsageError(
+            f"--targets: whoever made them was trained on {len(heard_of)} tracks that are held out, such as "
+            f"{heard_of[0]}; nothing could be measured on those"
+        )
+    for head, labels in vocabulary.items():
+        missing = [label for label, count in zip(labels, counts[head], strict=False) if not count]
+        if missing:
+            raise UsageError(f"{shards.path}: no track left to learn {', '.join(missing)} from")
+    weights = {}
+    for head, count in counts.items():
+        rarity = np.maximum(count, 1.0) ** -config.rarity
+        weights[head] = tuple(map(float, rarity * count.sum() / (rarity * count).sum()))
+    return _Survey(watched, dataset.Claims(shards.labels, weights, frozenset(held_out)), usable)
 
 
-def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None) -> keras.Model:
-    network = build_cnn(
-        shards.front_end,
-        shards.labels,
-        widths=config.widths,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        floor_db=config.floor_db,
-    )
+def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> Network:
+    network = _build(shards, config, shards.labels, targets.sizes if targets else {})
     if init is None:
         return network
-    _same_front_end(shards, init)
+    if init.front_end != shards.front_end:
+        raise BundleError(f"{init.path}: another front end: {init.front_end.differences(shards.front_end)}")
     sources = {layer.name: layer for layer in bundles.load_model(init).layers}
-    for layer in network.layers:
-        if layer.name in MEMBERS and init.labels != shards.labels:
+    heads = [f"{member}_{head}" for member in MEMBERS for head in (targets.sizes if targets else ())]
+    if init.labels != shards.labels:
+        heads += [f"{member}_{GENRES}" for member in MEMBERS]
+    for layer in network.members.layers:
+        if layer.name in heads or not layer.weights:
             continue
         try:
             layer.set_weights(sources[layer.name].get_weights())
@@ -293,28 +319,40 @@ def _network(shards: ShardSet, config: TrainConfig, init: Bundle | None) -> kera
     return network
 
 
-def _members(network: keras.Model) -> keras.Model:
-    """The same network, answering with each member's logits, [batch, members, genres]: what training looks at."""
-    return keras.Model(network.input, keras.ops.stack([network.get_layer(name).output for name in MEMBERS], axis=1))
-
-
-def _steps(shards: ShardSet, config: TrainConfig, claims: dataset.Claims, teachers: Sequence[Bundle]) -> int:
-    """Whole batches in one epoch."""
-    usable = sum(
-        1
-        for _, claim in shardset.read(shards, config.splits)
-        if claim.group not in claims.held_out and (teachers or set(claim.genres) & set(shards.labels))
+def _build(shards: ShardSet, config: TrainConfig, labels: tuple[str, ...], heads: Mapping[str, int]) -> Network:
+    return build_cnn(
+        shards.front_end,
+        labels,
+        heads=heads,
+        widths=config.widths,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        floor_db=config.floor_db,
     )
-    steps = usable * config.crops_per_track // config.batch_size
+
+
+def _alone(network: Network, head: str, labels: tuple[str, ...], shards: ShardSet, config: TrainConfig) -> keras.Model:
+    """A network that knows these labels and nothing else, its layers named as in every bundle."""
+    model = _build(shards, config, labels, {}).said_of(GENRES)
+    for layer in model.layers:
+        if layer.weights:
+            source = layer.name.replace(f"_{GENRES}", f"_{head}")
+            layer.set_weights(network.members.get_layer(source).get_weights())
+    return model
+
+
+def _steps(shards: ShardSet, config: TrainConfig, survey: _Survey) -> int:
+    """Whole batches in one epoch."""
+    steps = survey.usable * config.crops_per_track // config.batch_size
     if steps == 0:
         raise UsageError(
-            f"{shards.path}: {usable} tracks x {config.crops_per_track} crops do not fill one batch of "
+            f"{shards.path}: {survey.usable} tracks x {config.crops_per_track} crops do not fill one batch of "
             f"{config.batch_size}; lower --batch-size"
         )
     return steps
 
 
-def _compile(network: keras.Model, config: TrainConfig, steps: int) -> None:
+def _compile(network: keras.Model, config: TrainConfig, steps: int, targets: Targets | None) -> None:
     total = steps * config.epochs
     warm_up = max(1, total // 15)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -328,11 +366,13 @@ def _compile(network: keras.Model, config: TrainConfig, steps: int) -> None:
         rate, weight_decay=config.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=config.ema
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    words, numbers = ((targets.words, targets.numbers) if targets else ({}, {}))  # fmt: skip
     network.compile(
         optimizer,
-        loss=claims_loss(config.label_smoothing, config.teacher_share),
-        weighted_metrics=[],
-        metrics=[chunk_accuracy],
+        loss={head: words_loss(config.label_smoothing) for head in (GENRES, *words)}
+        | dict.fromkeys(numbers, numbers_loss),
+        loss_weights=dict.fromkeys((GENRES, *words), 1.0) | dict.fromkeys(numbers, config.numbers_weight),
+        metrics={GENRES: [chunk_accuracy]},
     )
 
 
@@ -354,22 +394,6 @@ def _callbacks(
     return found
 
 
-def _teacher(shards: ShardSet, teachers: Sequence[Bundle]) -> dataset.Teacher:
-    """The mean of the teachers' probabilities."""
-    import tensorflow as tf
-
-    for teacher in teachers:
-        _same_front_end(shards, teacher)
-        if teacher.labels != shards.labels:
-            raise BundleError(f"{teacher.path}: a teacher must know the labels {', '.join(shards.labels)}")
-    networks = [bundles.load_model(teacher) for teacher in teachers]
-
-    def opinion(chunks: tf.Tensor) -> tf.Tensor:
-        return tf.add_n([tf.nn.softmax(network(chunks, training=False)) for network in networks]) / len(networks)
-
-    return opinion
-
-
 def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) -> None:
     """Knowledge of the held-out tracks must not come in through another network: figures on them would mean nothing."""
     recipe = bundle.provenance.get("recipe", {})
@@ -388,21 +412,21 @@ def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) 
         )
 
 
-def _same_front_end(shards: ShardSet, bundle: Bundle) -> None:
-    if bundle.front_end != shards.front_end:
-        raise BundleError(f"{bundle.path}: another front end: {bundle.front_end.differences(shards.front_end)}")
+def _fit(model: keras.Model, watched: Sequence[_Watched], front_end: FrontEnd, head: str, genres: int) -> Calibration:
+    """What the held-out tracks say of it; without any, logits are taken as they are."""
+    heard = [
+        evaluate.Heard(
+            "", "", tuple(np.flatnonzero(track.words[head])), dataset.chunk_logits(model, track.log_mel, front_end)
+        )
+        for track in watched
+        if head in track.words and np.isfinite(track.words[head]).all()
+    ]
+    return evaluate.fit(heard, genres) if any(track.claimed for track in heard) else Calibration()
 
 
-def _temperature(network: keras.Model, watched: list[Any], shards: ShardSet) -> float:
-    from model.evaluate import fit_temperature
-
-    logits = [dataset.chunk_logits(network, levels, shards.front_end) for levels, _ in watched]
-    return fit_temperature(logits, np.array([int(claimed.argmax()) for _, claimed in watched]))
-
-
-def _recipe(shards: ShardSet, config: TrainConfig, init: Bundle | None, teachers: Sequence[Bundle]) -> str:
+def _recipe(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> str:
     """What a checkpoint belongs to."""
-    parts = [shards.fingerprint, repr(config), init and init.fingerprint, [t.fingerprint for t in teachers]]
+    parts = [shards.fingerprint, repr(config), init and init.fingerprint, targets and targets.fingerprint]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -422,16 +446,19 @@ def _epochs_done(checkpoints: Path, recipe: str) -> int:
     return int(json.loads(state.read_text())["epoch"])
 
 
-def _provenance(
-    shards: ShardSet, config: TrainConfig, init: Bundle | None, teachers: Sequence[Bundle]
-) -> dict[str, Any]:
+def _provenance(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> dict[str, Any]:
     return {
         "trained": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "recipe": dataclasses.asdict(config),
         "shards": shards.fingerprint,
         "tracks": {split: dataclasses.asdict(shards.splits[split]) for split in config.splits},
-        "init": init and init.fingerprint,
-        "teachers": [teacher.fingerprint for teacher in teachers],
+        "init": init
+        and {
+            "model_id": init.model_id,
+            "fingerprint": init.fingerprint,
+            **{name: init.provenance.get(name) for name in ("tracks", "targets", "init")},
+        },
+        "targets": targets and {"fingerprint": targets.fingerprint, "heads": targets.sizes, "note": targets.note},
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
     }

@@ -8,11 +8,63 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from features.chunks import audible, chunks_of
+from features.config import FrontEnd
+
 Scores = NDArray[np.float32]
 
 
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How logits become what is said; fitted on tracks that the network has not heard (model/evaluate.py).
+
+    Attributes:
+        temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999; one pair for
+            all genres, so that their order stays what the network says).
+        unknown_threshold: probability of "none of these" from which on a track counts as that.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+    unknown_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+        if not 0 < self.unknown_threshold < 1:
+            raise ValueError(f"unknown_threshold must lie between 0 and 1, not {self.unknown_threshold}")
+
+
+def chunk_scores(logits: Scores, calibration: Calibration) -> Scores:
+    """Logits of chunks as a network gives them to what a predictor says: both float32 [chunks, genres + 1].
+
+    The last column is how probable it is that the music is of none of the genres. A genre's score is how probable it is
+    that it is not, and that the genre fits; several may fit, so a row need not sum to 1.
+    """
+    genres = _sigmoid(logits[..., :-1] / calibration.temperature + calibration.offset)
+    unknown = _sigmoid(logits[..., -1:])
+    return np.concatenate([genres * (1 - unknown), unknown], axis=-1).astype(np.float32)
+
+
+def _sigmoid(x: Scores) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))))
+
+
+def on_the_line(probability: float, threshold: float) -> float:
+    """A probability on the scale where 0.5 stands for the threshold: odds over the threshold's odds.
+
+    Args:
+        threshold: above 0 and below 1.
+    """
+    odds, line = probability * (1 - threshold), (1 - probability) * threshold
+    return odds / (odds + line)
+
+
 def mean(probabilities: Scores) -> Scores:
-    """The mean of the chunks' probabilities. The bundle's temperature is fitted to this vote: of tracks
+    """The mean of the chunks' probabilities. The bundle's calibration is fitted to this vote: of tracks
     with a confidence near 0.8, about 80 % are right on music like the bundle's validation set."""
     return probabilities.mean(axis=0)
 
@@ -24,23 +76,23 @@ def majority(probabilities: Scores) -> Scores:
     """
     genres = probabilities.shape[1]
     shares = np.bincount(probabilities.argmax(axis=1), minlength=genres) / len(probabilities)
-    # The mean decides ties only: it weighs less than half a chunk, and the sum stays 1.
+    # The mean decides ties only: it weighs less than half a chunk.
     weight = 0.5 / (len(probabilities) + 0.5)
     return ((1 - weight) * shares + weight * mean(probabilities)).astype(np.float32)
 
 
 def confidence_weighted(probabilities: Scores) -> Scores:
-    """The mean, weighted by how sure each chunk is: 1 - entropy / log(genres).
+    """The mean, weighted by the score of each chunk's best genre.
 
-    Undecided chunks (a spoken intro, applause) count little. The number tends to be higher than the
-    mean's and is not calibrated.
+    Undecided chunks (a spoken intro, applause) count little. The number tends to be higher than the mean's and is not
+    calibrated.
     """
-    genres = probabilities.shape[1]
-    entropy = -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=1)
-    certainty = 1 - entropy / np.log(max(genres, 2))
-    weights = np.maximum(certainty, 1e-6)
+    weights = np.maximum(probabilities.max(axis=1), 1e-6) ** 2
     return (weights @ probabilities / weights.sum()).astype(np.float32)
 
+
+# From here on a track counts as music of none of the genres: the scale of `on_the_line`.
+UNKNOWN = 0.5
 
 METHODS: dict[str, Callable[[Scores], Scores]] = {
     "mean": mean,
@@ -51,18 +103,50 @@ METHODS: dict[str, Callable[[Scores], Scores]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Vote:
-    """A track's genre, its score, and the best `top_k` genres with theirs, best first."""
+    """A track's genre, its score, and the best `top_k` genres with theirs, best first.
+
+    `unknown` says how much speaks for music of none of the genres, from 0 to 1; above 0.5 it is, by the bundle's line.
+    None where nobody asked.
+    """
 
     genre: str
     confidence: float
     top: tuple[tuple[str, float], ...]
+    unknown: float | None = None
+
+
+def decide(
+    scores: Scores,
+    log_mel: NDArray[np.uint8],
+    labels: Sequence[str],
+    front_end: FrontEnd,
+    *,
+    unknown_threshold: float = 0.5,
+    method: str = "mean",
+    top_k: int = 3,
+) -> tuple[Vote, Scores]:
+    """What is heard in a track, from what a predictor says of its chunks.
+
+    Args:
+        scores: float32 [chunks, genres + 1], as `Predictor.predict` gives them.
+        log_mel: uint8 [frames, mel_bands] of the same track: silent chunks have no vote.
+        unknown_threshold: where the bundle draws the line for "none of these".
+
+    Returns:
+        The vote, and the timeline, float32 [chunks, genres]: the genres' scores, zero where nothing is audible.
+    """
+    heard = audible(chunks_of(log_mel, front_end), front_end)
+    result = vote(scores[heard, :-1], labels, method=method, top_k=top_k)
+    unknown = on_the_line(float(scores[heard, -1].mean()), unknown_threshold)
+    result = dataclasses.replace(result, unknown=unknown)
+    return result, np.where(heard[:, None], scores[:, :-1], 0)
 
 
 def vote(probabilities: Scores, labels: Sequence[str], *, method: str = "mean", top_k: int = 3) -> Vote:
     """Let the chunks of one track vote.
 
     Args:
-        probabilities: float32 [chunks, genres], audible chunks only, at least one, rows summing to 1.
+        probabilities: float32 [chunks, genres], 0 to 1, audible chunks only, at least one.
         labels: the genres in the order of the columns.
         method: a key of METHODS; each one's docstring says what its number means.
         top_k: how many genres to report.

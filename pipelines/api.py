@@ -14,15 +14,14 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of
+from features.chunks import audible, segments_of
 from features.errors import Silent, TrackError
 from features.extract import ExtractLimits
 from features.isolated import IsolatedExtractor
 from features.schema import AudioInfo
-from model.bundle import DEFAULT, load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
-from model.voting import Scores, vote
-from pipelines.storage.copies import local_folder
+from model.voting import UNKNOWN, Scores, decide
+from pipelines.storage.copies import bundle_at
 
 Song = str | os.PathLike[str]
 
@@ -34,6 +33,7 @@ class Heard:
     Attributes:
         genre: the winner of the vote.
         confidence: its score; with the vote `mean` a calibrated probability (docs/results.md).
+        unknown: how probable it is that the music is of none of the model's genres; 0.5 is the line the model draws.
         top: the best genres with their scores, best first.
         labels: the model's genres, in the order of the timeline's columns.
         timeline: float32 [chunks, genres]; chunk i is heard from `times_s[i]` on. Zeros where nothing is audible.
@@ -45,12 +45,18 @@ class Heard:
     path: str
     genre: str
     confidence: float
+    unknown: float | None
     top: tuple[tuple[str, float], ...]
     labels: tuple[str, ...]
     timeline: NDArray[np.float32]
     times_s: NDArray[np.float64]
     audio: AudioInfo
     genre_before: tuple[str, ...]
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the music is more likely of none of the genres, by the bundle's line."""
+        return self.unknown is not None and self.unknown > UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +76,7 @@ class GenreTagger:
     as a context manager, to end that process early.
 
     Args:
-        model: folder or URL of a bundle; the one that ships where nothing is said.
+        model: name of a bundle that ships, or folder or URL of one; the default one where nothing is said.
         vote: how chunks vote: mean, majority or confidence.
         top_k: how many genres to list.
         predictor: something else to score chunks with, instead of a bundle.
@@ -92,7 +98,7 @@ class GenreTagger:
         self._vote, self._top_k, self._threads = vote, top_k, threads
         self._predictor = predictor
         if predictor is None:
-            self.bundle = load_config(local_folder(os.fspath(model)) if model is not None else DEFAULT)
+            self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
         self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="pipelines.tags.read:read_genres")
         self._extractor.start()  # its imports run while the network is loaded
@@ -164,7 +170,7 @@ class GenreTagger:
             self._predictor = BundlePredictor(self.bundle, threads=self._threads)
         scorer: BatchedScorer[tuple[int, Features]] = BatchedScorer(self._predictor)
         for track in tracks:
-            yield from scorer.push(track, chunks_of(track[1].log_mel, self.front_end))
+            yield from scorer.push(track, segments_of(track[1].log_mel, self.front_end))
         yield from scorer.flush()
 
     def _decided(self, scored: Iterator[tuple[tuple[int, Features], Scores]]) -> dict[int, Heard]:
@@ -172,17 +178,25 @@ class GenreTagger:
 
     def _decide(self, features: Features, scores: Scores) -> Heard:
         assert self._predictor is not None
-        heard = audible(chunks_of(features.log_mel, self.front_end), self.front_end)
         labels = self._predictor.labels
-        decision = vote(scores[heard], labels, method=self._vote, top_k=self._top_k)
+        decision, timeline = decide(
+            scores,
+            features.log_mel,
+            labels,
+            self.front_end,
+            unknown_threshold=self._predictor.unknown_threshold,
+            method=self._vote,
+            top_k=self._top_k,
+        )
         step_s = self.front_end.chunk_step_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
         return Heard(
             features.path,
             decision.genre,
             decision.confidence,
+            decision.unknown,
             decision.top,
             labels,
-            np.where(heard[:, None], scores, 0),
+            timeline,
             np.arange(len(scores), dtype=np.float64) * step_s,
             features.audio,
             features.genre_before,

@@ -107,3 +107,14 @@ def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "LIBRARY=~/Music" in refused.stderr
+
+
+def test_every_genre_of_the_shipped_models_is_explained_and_spelled():
+    from model.bundle import SHIPPED, load_config
+    from pipelines.tags.policy import spelled
+
+    models = text("models.md")
+    for name, folder in SHIPPED.items():
+        assert f"`{name}`" in models
+        for label in load_config(folder).labels:
+            assert re.search(rf"^\| {label} \| .+ \| {re.escape(spelled(label))} \|$", models, re.M), label

@@ -42,7 +42,7 @@ def write(
         file = f"{split}-00000-of-00001.tfrecord"
         claims = [((genre,), genre) for genre in GENRES for _ in range(count)]
         if split == "train":
-            claims += [(genres, genres[0] if genres else "low") for genres in extra]
+            claims += [(genres, genres[0] if genres and genres[0] in GENRES else "low") for genres in extra]
         with tf.io.TFRecordWriter(str(folder / file)) as writer:
             for number, (genres, look) in enumerate(claims):
                 track = features(f"{split}/{number:03d}.wav", log_mel(look, number + (split == "valid") * 1000, frames))

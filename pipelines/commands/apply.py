@@ -31,6 +31,8 @@ _WRITING = (
 _CHOOSING = (
     click.option("--min-confidence", type=float, default=0.5, show_default=True,
                  help="Write no genre that the model is less sure of."),
+    click.option("--max-unknown", type=float, default=0.5, show_default=True,
+                 help="Write nothing where more than that speaks for none of the model's genres; 1 to do it anyway."),
     click.option("--max-genres", type=int, default=1, show_default=True, help="Genres written per track at most."),
     click.option("--genre-map", type=_FILE, metavar="FILE", help="Your own words: lines `label = Name; Another Name`."),
     click.option("--useless", multiple=True, metavar="WORD",
@@ -60,6 +62,7 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
             tags = TagPolicy(
                 policy=values.pop("write_tags"),
                 min_confidence=values.pop("min_confidence"),
+                max_unknown=values.pop("max_unknown"),
                 max_genres=values.pop("max_genres"),
                 names=read_names(genre_map) if genre_map else (),
                 useless=(*DEFAULT_USELESS, *useless),

@@ -12,7 +12,7 @@ from pipelines.engine.quiet import quiet_libraries
 
 
 @click.command("doctor")
-@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
+@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--debug", is_flag=True, help="Show what the libraries say.")
 def command(model: str | None, as_json: bool, debug: bool) -> int:

@@ -19,9 +19,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.argument("shards", type=FOLDER)
 @click.option("--split", help="What to measure on.  [default: what each bundle held out with --fold]")
 @click.option("--output", type=FOLDER, required=True, help="Folder for metrics.json, report.md and report.png.")
-@click.option("--card", type=FOLDER, help="Give these figures and their temperature to that bundle: its model card.")
+@click.option("--card", type=FOLDER, help="Give these figures and what was fitted to that bundle: its model card.")
 @click.option(
-    "--fit-temperature", is_flag=True, help="Fit the temperature on these tracks instead of using the bundle's."
+    "--fit",
+    is_flag=True,
+    help="Fit the calibration on these tracks, and judge it crosswise.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
@@ -31,7 +33,7 @@ def command(
     split: str | None,
     output: Path,
     card: Path | None,
-    fit_temperature: bool,
+    fit: bool,
     quiet: bool,
     debug: bool,
 ) -> None:
@@ -48,17 +50,15 @@ def command(
         from model import evaluate
 
         heard = evaluate.listen(loaded, dataset, split)
-        sure = [track for track in heard if len(track.claimed) == 1]
-        fitted = evaluate.cross_fitted(sure) if fit_temperature else None
-        temperature = fitted.temperature if fitted else loaded[0].temperature
+        first = loaded[0]
+        fitted = evaluate.fit(heard, len(first.labels)) if fit else first.calibration
         figures = evaluate.measure(
             heard,
-            loaded[0].labels,
-            temperature=temperature,
+            first.labels,
+            calibration=fitted,
+            cross_fit=fit,
             trained_groups=evaluate.trained_groups(loaded[0], dataset) if split else frozenset(),
         )
-        if fitted:
-            figures["calibration_cross_fitted"] = fitted.calibration
         text = evaluate.markdown(figures, loaded[0].labels)
         try:
             output.mkdir(parents=True, exist_ok=True)

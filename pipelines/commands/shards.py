@@ -109,8 +109,10 @@ def _inputs(
             meanings = gtzan10_claims() if claims == "gtzan10" else json.loads(Path(claims).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--claims {claims}: {error}; name a JSON file, or gtzan10") from error
-    if sum((stored, corrections, labels_file is not None, fma_file is not None)) > 1:
-        raise UsageError("give one of --labels, --fma, --corrections and --stored-log-mels")
+    if sum((corrections, labels_file is not None, fma_file is not None)) > 1:
+        raise UsageError("give one of --labels, --fma and --corrections")
+    if stored and (corrections or fma_file is not None):
+        raise UsageError("--stored-log-mels goes with --labels at most")
     if sure is not None and not corrections:
         raise UsageError("--sure goes with --corrections")
     if corrections:
@@ -122,6 +124,8 @@ def _inputs(
         if len(library) > 1:
             raise UsageError("--stored-log-mels takes one folder")
         tracks, labels = stored_log_mels(Path(library[0]), meanings)
+        if labels_file is not None:
+            labels = from_table(labels_file, meanings)
         return tracks, labels, StoredLogMels(Path(library[0]), front_end)
     tracks = list(discover(library).tracks)
     if labels_file is not None:

@@ -18,7 +18,7 @@ from pipelines.engine.quiet import quiet_libraries
 @click.command("show")
 @click.argument("track", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The picture, a PNG.")
-@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
+@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(track: Path, output: Path | None, model: str | None, debug: bool) -> None:
     """Draw one TRACK: waveform, Mel spectrogram, and below them the genres over time.
@@ -26,7 +26,7 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
     Without --output the picture is opened where there is a display, and its place is said.
     """
     from pipelines.api import GenreTagger
-    from pipelines.jobs.show import draw
+    from pipelines.jobs.show import NONE_OF_THESE, draw
 
     picture = output or Path(tempfile.mkdtemp(prefix="genrebeam-"), f"{track.stem}.png")
     if not picture.absolute().parent.is_dir():
@@ -36,7 +36,8 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
             heard = draw(track, picture, tagger)
         except OSError as error:
             raise UsageError(f"{picture}: cannot be written: {error.strerror}") from error
-    click.echo(f"{heard.genre}  {heard.confidence:.0%}  -> {picture}")
+    unknown = f"  {NONE_OF_THESE}" if heard.is_unknown else ""
+    click.echo(f"{heard.genre}  {heard.confidence:.0%}{unknown}  -> {picture}")
     if output is None:
         _open(picture)
 

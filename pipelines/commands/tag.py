@@ -22,7 +22,7 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @click.command("tag", cls=BeamCommand)
 @click.argument("library", nargs=-1)
 @click.option("--output", required=True, metavar="DIR", help="Folder or URL for results, rejects and run reports.")
-@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
+@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
 @click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.command("train")
@@ -26,16 +28,14 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--fold", help="K/N: hold out fold K (from 0) of N of the artists instead, for cross-validation.")
 @click.option("--init", type=FOLDER, help="Start from this bundle's weights (transfer to other labels, fine-tuning).")
 @click.option(
-    "--teacher", "teachers", type=FOLDER, multiple=True, help="Also learn this bundle's opinion; several: their mean."
+    "--targets", "targets_file", type=FILE, help="Parquet: further words or numbers to learn about each track."
 )
 @click.option("--epochs", type=int, help="Passes over the tracks.")
 @click.option("--crops-per-track", type=int, help="Random crops of a track in one pass.")
 @click.option("--batch-size", type=int)
 @click.option("--learning-rate", type=float)
 @click.option("--dropout", type=float)
-@click.option("--several-weight", type=float, help="Weight of tracks of which several genres are claimed.")
 @click.option("--patience", type=int, help="Stop after so many epochs without improvement; 0 never does.")
-@click.option("--temperature", type=float, help="Of the bundle, where nothing is watched to fit it on.")
 @click.option("--seed", type=int, help="The same seed, shards and options give the same network.")
 @click.option("--threads", type=int, default=0, help="Cores to use.  [default: all]")
 @click.option("--tensorboard", type=FOLDER, help="Folder for TensorBoard logs.")
@@ -49,7 +49,7 @@ def command(
     valid_split: str,
     fold: str | None,
     init: Path | None,
-    teachers: tuple[Path, ...],
+    targets_file: Path | None,
     threads: int,
     tensorboard: Path | None,
     quiet: bool,
@@ -60,7 +60,7 @@ def command(
 
     Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
     """
-    from model import bundle, shardset
+    from model import bundle, shardset, targets
 
     dataset = shardset.load(shards)
     with quiet_libraries(output, debug=debug) as console:
@@ -78,14 +78,12 @@ def command(
             config,
             model_id=model_id or output.resolve().name,
             init=bundle.load_config(init) if init else None,
-            teachers=[bundle.load_config(teacher) for teacher in teachers],
+            targets=targets.load(targets_file) if targets_file else None,
             tensorboard=os.fspath(tensorboard) if tensorboard else None,
             callbacks=[] if quiet else [_progress(console, config.epochs)],
         )
     if not quiet:
-        click.echo(
-            f"{saved.model_id}, fingerprint {saved.fingerprint}, temperature {saved.temperature:.2f}\n-> {output}"
-        )
+        click.echo(f"{saved.model_id}, fingerprint {saved.fingerprint}\n-> {output}")
 
 
 def _fold(text: str | None) -> tuple[int, int] | None:
@@ -102,8 +100,9 @@ def _use_threads(threads: int) -> None:
     import tensorflow as tf
 
     if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        with contextlib.suppress(RuntimeError):  # TensorFlow is running already: whoever started it has decided
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def _progress(console: Console, epochs: int) -> Any:
@@ -129,7 +128,11 @@ def _progress(console: Console, epochs: int) -> Any:
             self.bar.update(self.task, completed=epoch)
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            shown = "  ".join(f"{name} {float(value):.3f}" for name, value in sorted((logs or {}).items()))
+            shown = "  ".join(
+                f"{name} {float(value):.3f}"
+                for name, value in sorted((logs or {}).items())
+                if name in ("loss", "val_loss") or "accuracy" in name
+            )
             self.bar.update(self.task, completed=epoch + 1, description=shown)
 
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -36,6 +36,7 @@ RESULTS = pa.schema(
         pa.field("undecoded_s", pa.float64()),
         pa.field("genre", pa.string()),
         pa.field("confidence", pa.float32()),
+        pa.field("unknown", pa.float32()),
         pa.field("top", pa.list_(pa.struct([("genre", pa.string()), ("score", pa.float32())]))),
         pa.field("labels", pa.list_(pa.string())),
         pa.field("chunk_scores", pa.list_(pa.list_(pa.float32()))),

@@ -35,7 +35,8 @@ from pipelines.tags.policy import Outcome
 
 _LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
 RESULT_COLUMNS = [
-    "uri", "track_id", "size", "mtime", "genre", "confidence", "top", "model_id", "model_fingerprint", "processed_at",
+    "uri", "track_id", "size", "mtime", "genre", "confidence", "unknown", "top", "model_id", "model_fingerprint",
+    "processed_at",
 ]  # fmt: skip
 
 
@@ -291,7 +292,7 @@ _MEANINGS = {
     Outcome.KEPT: "have a genre of their own",
     Outcome.HELD: "corrected, but have a genre: --only-corrected --write-tags overwrite",
     Outcome.EDITED: "were edited after we wrote them; --even-if-edited overrides that",
-    Outcome.UNSURE: "below --min-confidence",
+    Outcome.UNSURE: "below --min-confidence, or above --max-unknown",
     Outcome.NOTHING: "nothing to do",
 }
 

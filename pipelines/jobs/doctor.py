@@ -127,10 +127,9 @@ def _decoders() -> Check:
 def _model(model: str | None) -> Iterator[Check]:
     """The bundle, and a tone heard with it, which takes the whole way of a track."""
     try:
-        from model.bundle import DEFAULT, load_config
-        from pipelines.storage.copies import local_folder
+        from pipelines.storage.copies import bundle_at
 
-        bundle = load_config(local_folder(model or str(DEFAULT)))
+        bundle = bundle_at(model)
     except Exception as error:
         yield Check("model", False, True, _line(error), "give --model a folder that `genrebeam train` has written")
         return

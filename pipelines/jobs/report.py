@@ -16,17 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import BundleError, GenrebeamError
-from model.bundle import DEFAULT, load_config
+from model.bundle import METRICS, SHIPPED, load_config
 from pipelines.dataset import journal
 from pipelines.dataset.corrections import Correction, read_corrections, words_of
 from pipelines.dataset.dataset import REJECTS_DIR, existing
 from pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
-from pipelines.storage.copies import local_folder
 from pipelines.tags.policy import Heard, TagPolicy, decide
 from pipelines.tags.read import TagValues
 
 _COLUMNS = [
-    "track_id", "genre", "confidence", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
+    "track_id", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
     "model_fingerprint",
 ]  # fmt: skip
 _BINS = 20  # of the confidence, from 0 to 1
@@ -188,7 +187,8 @@ def _count_blends(table: pa.Table, blends: collections.Counter[tuple[str, str]])
 def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: collections.Counter[str]) -> None:
     """What `apply` would do, decided once for all tracks that are alike: a million tracks are some hundred kinds."""
     policy, when = TagPolicy(), dt.datetime.fromtimestamp(0, dt.timezone.utc)
-    sure = pc.fill_null(pc.greater_equal(table["confidence"], policy.min_confidence), False).to_pylist()
+    known = pc.less_equal(pc.fill_null(table["unknown"], 0.0), policy.max_unknown)
+    sure = pc.fill_null(pc.and_(known, pc.greater_equal(table["confidence"], policy.min_confidence)), False).to_pylist()
     kinds: collections.Counter[tuple[Any, ...]] = collections.Counter()
     rows = zip(*(table[name].to_pylist() for name in ("track_id", "genre", "genre_before")), sure, strict=True)
     for track_id, genre, before, is_sure in rows:
@@ -231,14 +231,15 @@ def _runs(dataset: Any) -> list[dict[str, Any]]:
 
 
 def _card(summary: Summary) -> dict[str, Any] | None:
-    """The figures of the bundle that heard most, if it is the one that ships, or where the newest run had it from."""
+    """The figures of the bundle that heard most, if it is one of those that ship."""
     if not summary.models:
         return None
     try:
-        bundle = load_config(DEFAULT)
-        if bundle.fingerprint != summary.models[0][1]:
+        bundles = {bundle.fingerprint: bundle for bundle in map(load_config, SHIPPED.values())}
+        bundle = bundles.get(summary.models[0][1])
+        if bundle is None:
             return None
-        metrics = json.loads((local_folder(str(bundle.path)) / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((bundle.path / METRICS).read_text(encoding="utf-8"))
         return {"model_id": bundle.model_id, "labels": bundle.labels, **metrics}
     except (BundleError, GenrebeamError, OSError, ValueError):
         return None

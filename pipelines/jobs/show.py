@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 1600  # of the picture, about: more frames than that are drawn as their loudest
+NONE_OF_THESE = "perhaps none of these"
 _SHOWN = 5  # genres with a colour of their own
 # Okabe and Ito's colours, which the colour-blind can tell apart, from dark to light so that grey keeps their order;
 # the hatches tell neighbours apart in print.
@@ -57,6 +58,7 @@ def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
     (wave, mel, genres), (nothing, scale, legend) = grid.T
     runners_up = ", ".join(f"{genre} {score:.0%}" for genre, score in heard.top[1:])
     said = f"{heard.genre} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
+    said += f"   {NONE_OF_THESE}" if heard.is_unknown else ""
     figure.suptitle(f"{Path(features.path).name}\n{said}", fontsize=12)
     wave.fill_between(times_s, low, high, color="#333333", linewidth=0)
     wave.set(ylim=(-1, 1), ylabel="amplitude")
@@ -125,6 +127,9 @@ def _timeline(axes: Axes, legend: Axes, heard: Heard, front_end: FrontEnd) -> No
     best = [int(i) for i in np.argsort(-means, kind="stable")[:_SHOWN]]
     others = np.setdiff1d(np.arange(len(means)), best)
     shares = [heard.timeline[:, i] for i in best] + [heard.timeline[:, others].sum(axis=1)]
+    # Several genres may fit at once, each for certain: together they are at most all there is.
+    full = np.maximum(sum(shares), 1.0)
+    shares = [share / full for share in shares]
     names = [heard.labels[i] for i in best] + ["others"]
     # A chunk speaks for the seconds around its middle; the first and the last also for those before and after.
     times_s = heard.times_s + front_end.chunk_s / 2

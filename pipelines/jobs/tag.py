@@ -20,7 +20,7 @@ from rich.console import Console
 from features.errors import UsageError
 from features.extract import ExtractLimits
 from features.schema import Rejection, Track
-from model.bundle import DEFAULT, Bundle, load_config
+from model.bundle import Bundle
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import Ledger, follow
@@ -31,7 +31,7 @@ from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
 from pipelines.library.discover import discover, is_companion
-from pipelines.storage.copies import local_folder
+from pipelines.storage.copies import bundle_at
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
 
@@ -152,7 +152,7 @@ def tag(options: TagOptions, console: Console) -> Report:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
     started = dt.datetime.now(dt.timezone.utc)
-    bundle = load_config(local_folder(options.model) if options.model else DEFAULT)
+    bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dataset.lock())

@@ -175,7 +175,10 @@ def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
     track = Track(row["uri"], row["track_id"], row["size"], row["mtime_us"] / 1e6)
     first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
     others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
-    heard = Heard((*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"])
+    heard = Heard(
+        (*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"],
+        unknown=row["unknown"] or 0.0,
+    )  # fmt: skip
     if row["correction"]:
         said = tuple((word, 1.0) for word in words_of(row["correction"]["genre"]))
         heard = Heard(said, "correction", "", row["correction"]["at"], corrected=True)

@@ -8,22 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
-from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of
+from features.chunks import segments_of
 from features.schema import TrackFeatures
-from model.bundle import DEFAULT, load_config
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
-from model.voting import vote
+from model.voting import Scores, decide
 from pipelines.dataset.schema import storable, track_columns
 from pipelines.engine.progress import end, end_with_engine
-from pipelines.storage.copies import local_folder
+from pipelines.storage.copies import bundle_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +48,7 @@ class LoadBundle:
     """Loads the network of a bundle where it is needed: in the worker process, once.
 
     Attributes:
-        path: folder or URL; None for the bundle that ships, wherever the worker has it.
+        path: folder, URL or name of a bundle that ships, wherever the worker has it; None for the default one.
     """
 
     path: str | None
@@ -60,7 +57,7 @@ class LoadBundle:
 
     def __call__(self) -> Predictor:
         return BundlePredictor(
-            load_config(local_folder(self.path) if self.path else DEFAULT),
+            bundle_at(self.path),
             batch_size=self.batch_size,
             threads=self.threads,
         )
@@ -88,41 +85,46 @@ class PredictAndVote(beam.DoFn):
         self._scorer: BatchedScorer[TrackFeatures] = BatchedScorer(self._predictor)
 
     def process(self, features: TrackFeatures) -> Iterator[dict[str, Any]]:
-        chunks = chunks_of(features.log_mel, self._predictor.front_end)
-        self._chunks.inc(len(chunks))
-        for done, scores in self._scorer.push(features, chunks):
+        segments = segments_of(features.log_mel, self._predictor.front_end)
+        for done, scores in self._scorer.push(features, segments):
             yield self._finish(done, scores)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for done, scores in self._scorer.flush():
             yield WindowedValue(self._finish(done, scores), MIN_TIMESTAMP, (GlobalWindow(),))
 
-    def _finish(self, features: TrackFeatures, scores: NDArray[np.float32]) -> dict[str, Any]:
+    def _finish(self, features: TrackFeatures, scores: Scores) -> dict[str, Any]:
         self._tracks.inc()
+        self._chunks.inc(len(scores))
         end(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
-        chunks = chunks_of(features.log_mel, self._predictor.front_end)
-        heard = audible(chunks, self._predictor.front_end)
-        return result_row(features, np.where(heard[:, None], scores, 0), self._predictor.labels, self._config)
+        return result_row(features, scores, self._predictor, self._config)
 
 
-def result_row(
-    features: TrackFeatures, scores: NDArray[np.float32], labels: tuple[str, ...], config: TagConfig
-) -> dict[str, Any]:
-    """One row of the results dataset (pipelines/dataset/schema.py) from a track's chunk scores.
+def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, config: TagConfig) -> dict[str, Any]:
+    """One row of the results dataset (pipelines/dataset/schema.py) from what a predictor says of a track's chunks.
 
     Args:
-        scores: float32 [chunks, genres]; rows of silent chunks are zero and do not vote.
+        scores: float32 [chunks, genres + 1], the last column for "none of these".
     """
-    decision = vote(scores[scores.any(axis=1)], labels, method=config.vote, top_k=config.top_k)
+    decision, timeline = decide(
+        scores,
+        features.log_mel,
+        predictor.labels,
+        predictor.front_end,
+        unknown_threshold=predictor.unknown_threshold,
+        method=config.vote,
+        top_k=config.top_k,
+    )
     return {
         **track_columns(features.track),
         **dataclasses.asdict(features.audio),
         "genre": decision.genre,
         "confidence": decision.confidence,
+        "unknown": decision.unknown,
         "top": [{"genre": genre, "score": score} for genre, score in decision.top],
-        "labels": list(labels),
+        "labels": list(predictor.labels),
         # Two decimals are finer than a chunk's score is worth, and compress to a byte each.
-        "chunk_scores": scores.round(2).tolist(),
+        "chunk_scores": timeline.round(2).tolist(),
         "genre_before": [storable(genre) for genre in features.genre_before],
         "model_id": config.model_id,
         "model_fingerprint": config.model_fingerprint,

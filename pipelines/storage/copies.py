@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from features.errors import UnreadableFile
+from model.bundle import DEFAULT, SHIPPED, Bundle, load_config
 from pipelines.storage import objects
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
@@ -37,6 +38,19 @@ def local_folder(place: str) -> Path:
         with (copy / name).open("w+b") as file:
             objects.read(f"{folder.uri}/{name}", file)
     return copy
+
+
+def bundle_at(model: str | None) -> Bundle:
+    """A model bundle: the one that ships under that name, else a folder or a URL; without a word the default one.
+
+    Raises:
+        BundleError: no such bundle, or it is damaged.
+        UsageError: the bucket cannot be listed.
+        UnreadableFile: an object cannot be fetched.
+    """
+    if model is None:
+        return load_config(DEFAULT)
+    return load_config(SHIPPED[model] if model in SHIPPED and not Path(model).exists() else local_folder(model))
 
 
 @contextlib.contextmanager

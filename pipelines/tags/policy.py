@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from features.errors import UsageError
+from model.voting import UNKNOWN
 from pipelines.tags.read import TagValues
 from pipelines.tags.words import keys, letters, same
 
@@ -28,6 +29,7 @@ class TagPolicy:
         policy: none (nothing), fill (only where there is no genre, or a useless one), merge (add to what is there) or
             overwrite (replace it).
         min_confidence: genres that the model is less sure of are not written, 0 to 1.
+        max_unknown: nothing is written where more than this, 0 to 1, speaks for music of none of the model's genres.
         max_genres: how many genres of the model are written at most, the surest first.
         names: label of the model -> the user's own words for it; none to never write it. Other labels are
             spelled as ID3v1's list spells them, else as the model does.
@@ -40,6 +42,7 @@ class TagPolicy:
 
     policy: str = "fill"
     min_confidence: float = 0.5
+    max_unknown: float = UNKNOWN
     max_genres: int = 1
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     useless: tuple[str, ...] = DEFAULT_USELESS
@@ -50,6 +53,8 @@ class TagPolicy:
             raise UsageError(f"--write-tags {self.policy}: choose one of {', '.join(POLICIES)}")
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence {self.min_confidence}: choose a number from 0 to 1")
+        if not 0 <= self.max_unknown <= 1:
+            raise UsageError(f"--max-unknown {self.max_unknown}: choose a number from 0 to 1")
         if self.max_genres < 1:
             raise UsageError(f"--max-genres {self.max_genres}: choose 1 or more")
 
@@ -61,6 +66,7 @@ class Heard:
     Attributes:
         genres: label and confidence (0 to 1), the surest first.
         model: its id. fingerprint: of the model bundle.
+        unknown: how much speaks for music of none of the model's genres, 0 to 1.
         when: of the analysis; not of the writing, so that writing twice gives the same bytes.
         corrected: a person says so and not the model. All of their words are written as they are, sure; the policy
             says into which files, as it does for the model's.
@@ -71,6 +77,7 @@ class Heard:
     fingerprint: str
     when: dt.datetime
     corrected: bool = False
+    unknown: float = 0.0
 
 
 class Outcome(str, enum.Enum):
@@ -81,7 +88,7 @@ class Outcome(str, enum.Enum):
     KEPT = "kept"  # fill, and it has a genre of its own
     HELD = "held"  # the same, and a person says that the track is of another
     EDITED = "edited"  # somebody changed the genre that we had written
-    UNSURE = "unsure"  # nothing reached min_confidence
+    UNSURE = "unsure"  # nothing reached min_confidence, or the music seems to be of none of the model's genres
     NOTHING = "nothing"  # no genre heard, or the user's names leave none of it; undo: nothing of ours in the file
     FAILED = "failed"  # a row in the rejects
 
@@ -102,7 +109,9 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
     """
     if policy.policy == "none":
         return Decision(Outcome.NOTHING)
-    sure = [(label, score) for label, score in heard.genres if score >= policy.min_confidence][: policy.max_genres]
+    known = heard.unknown <= policy.max_unknown
+    sure = [(label, score) for label, score in heard.genres if known and score >= policy.min_confidence]
+    sure = sure[: policy.max_genres]
     ours = dict(heard.genres) if heard.corrected else _named(sure, policy)
     if not ours:
         return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
@@ -114,8 +123,8 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
         said = heard.corrected and {same(genre) for genre in theirs} != {same(genre) for genre in ours}
         return Decision(Outcome.HELD if said else Outcome.KEPT)
     if policy.policy == "merge":
-        known = {key for genre in theirs for key in keys(genre)}
-        ours = {name: score for name, score in ours.items() if not keys(name) & known}
+        there = {key for genre in theirs for key in keys(genre)}
+        ours = {name: score for name, score in ours.items() if not keys(name) & there}
         if not ours:
             return Decision(Outcome.SAME)
         genres = (*theirs, *ours)
@@ -158,12 +167,13 @@ def is_useless(genre: str, useless: Iterable[str]) -> bool:
 
 @functools.cache
 def spelled(label: str) -> str:
-    """A lower-case label as ID3v1's list of genres spells it (hiphop: Hip-Hop); otherwise as it is."""
+    """A lower-case label as ID3v1's list of genres spells it (hiphop: Hip-Hop, rnb: R&B); otherwise as it is."""
     from mutagen.id3 import TCON
 
     if label != label.lower():
         return label
-    return next((name for name in TCON.GENRES if letters(name) == letters(label)), label)
+    alike = [name for key in (letters, same) for name in TCON.GENRES if key(name) == key(label)]
+    return alike[0] if alike else label
 
 
 def read_names(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -21,6 +21,7 @@ _SYNONYMS = {
     "randb": "rnb",
     "rhythmandblues": "rnb",
     "electronica": "electronic",
+    "worldmusic": "world",
     "dnb": "drumandbass",
     "drumnbass": "drumandbass",
 }

@@ -172,7 +172,7 @@ def bench_agreement(scratch: Path, data: Path) -> None:
     if not (data / "logmel").is_dir():
         print("agreement: needs --data")
         return
-    tag(data / "library", scratch / "agreement")
+    tag(data / "library", scratch / "agreement", "--model", "gtzan10")
     rows = {r["track_id"]: r for r in pq.read_table(scratch / "agreement" / "results").to_pylist()}
     with (data / "library" / "labels.csv").open(encoding="utf-8") as file:
         labels = list(csv.DictReader(file))
@@ -198,13 +198,13 @@ def bench_agreement(scratch: Path, data: Path) -> None:
 
 
 def stored_scores(data: Path) -> dict[str, np.ndarray]:
-    """Chunk probabilities of the stored log-Mels, float32 [chunks, genres] by track_id."""
-    from features.chunks import chunks_of
-    from model.bundle import DEFAULT, load_config
+    """Chunk scores of the stored log-Mels, float32 [chunks, genres] by track_id."""
+    from features.chunks import segments_of
+    from model.bundle import SHIPPED, load_config
     from model.predictor import BatchedScorer, BundlePredictor
     from pipelines.jobs.shards import StoredLogMels, stored_log_mels
 
-    bundle = load_config(DEFAULT)
+    bundle = load_config(SHIPPED["gtzan10"])
     front_end = bundle.front_end
     source = StoredLogMels(data / "logmel", front_end)
     source.open()
@@ -214,9 +214,10 @@ def stored_scores(data: Path) -> dict[str, np.ndarray]:
     for track in tracks:
         name, _, track_id = track.track_id.partition("/")
         if name == "gtzan":
-            scores.update(scorer.push(track_id, chunks_of(source.read(track).log_mel, front_end)))
+            levels = source.read(track).log_mel
+            scores.update(scorer.push(track_id, segments_of(levels, front_end)))
     scores.update(scorer.flush())
-    return scores
+    return {track_id: said[:, :-1] for track_id, said in scores.items()}
 
 
 if __name__ == "__main__":

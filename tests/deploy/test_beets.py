@@ -27,7 +27,7 @@ class Beets:
             "library": str(folder / "library.db"),
             "pluginpath": str(ROOT / "deploy" / "beets" / "beetsplug"),
             "plugins": ["genrebeam"],
-            "genrebeam": {"min_confidence": 0.0, **options},
+            "genrebeam": {"min_confidence": 0.0, "max_unknown": 1.0, **options},
             "import": {"copy": True, "write": True},
         }
         (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML

@@ -12,41 +12,60 @@ import tiny_shards
 from features.errors import BundleError
 from model import bundle
 from model.network import build_cnn
+from model.targets import GENRES
+from model.voting import Calibration
 
 LABELS = tiny_shards.GENRES
 
 
 @pytest.fixture(scope="module")
 def network():
-    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4))
+    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).said_of(GENRES)
 
 
 @pytest.fixture
 def saved(tmp_path, network):
     return bundle.save(
-        tmp_path / "b", network, model_id="tiny", labels=LABELS, front_end=tiny_shards.FRONT_END, temperature=1.5
+        tmp_path / "b",
+        network,
+        model_id="tiny",
+        labels=LABELS,
+        front_end=tiny_shards.FRONT_END,
+        calibration=Calibration(1.5),
     )
 
 
 def test_what_is_saved_is_loaded(saved, network):
     loaded = bundle.load_config(saved.path)
     assert loaded == saved
-    chunks = np.random.default_rng(0).integers(0, 255, (3, *network.input_shape[1:])).astype(np.uint8)
-    np.testing.assert_allclose(bundle.load_model(loaded)(chunks), network(chunks), atol=1e-5)
+    levels = np.random.default_rng(0).integers(0, 255, (3, 4, *network.input_shape[2:])).astype(np.uint8)
+    np.testing.assert_allclose(bundle.load_model(loaded)(levels), network(levels), atol=1e-5)
 
 
 def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, tmp_path):
     again = bundle.save(
-        tmp_path / "again", network, model_id="x", labels=LABELS, front_end=tiny_shards.FRONT_END, temperature=1.5
+        tmp_path / "again",
+        network,
+        model_id="x",
+        labels=LABELS,
+        front_end=tiny_shards.FRONT_END,
+        calibration=Calibration(1.5),
     )
     assert again.fingerprint == saved.fingerprint
 
 
 @pytest.mark.parametrize(
-    "change", [{"temperature": 1.6}, {"labels": ("low", "high", "middle")}], ids=["temperature", "order of labels"]
+    "change",
+    [{"calibration": Calibration(1.6)}, {"calibration": Calibration(1.5, 0.1)}, {"labels": ("low", "high", "middle")}],
+    ids=["temperature", "offset", "order of labels"],
 )
 def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
-    said = {"model_id": "tiny", "labels": LABELS, "front_end": saved.front_end, "temperature": 1.5} | change
+    said = {
+        "model_id": "tiny",
+        "labels": LABELS,
+        "front_end": saved.front_end,
+        "calibration": Calibration(1.5),
+    } | change
     assert bundle.save_config(saved.path, **said).fingerprint != saved.fingerprint
 
 
@@ -60,7 +79,7 @@ def test_configuration_is_read_without_tensorflow(saved):
 
 
 def test_weights_of_another_bundle_are_refused(saved, network, tmp_path):
-    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4))
+    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).said_of(GENRES)
     other.save(saved.path / bundle.MODEL)
     with pytest.raises(BundleError, match="not written together"):
         bundle.load_model(saved)
@@ -87,7 +106,7 @@ def _edit(saved, **values):
         (lambda b: _edit(b, schema_version=99), "schema version 99"),
         (lambda b: _edit(b, front_end={"sample_rate_hz": 22050}), "missing fields"),
         (lambda b: _edit(b, labels=[]), "labels must be"),
-        (lambda b: _edit(b, temperature=0), "temperature must be above 0"),
+        (lambda b: _edit(b, calibration={"temperature": 0}), "temperature must be above 0"),
         (lambda b: (b.path / bundle.MODEL).write_bytes(b"no zip"), "not a readable Keras model"),
     ],
 )

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import tiny_shards
 
-from model import dataset
+from model import dataset, targets
 from model.augment import NONE, Augmentation
 from model.dataset import Claims
 
 GENRES = tiny_shards.GENRES
 
 
-def batches(shards, *, epochs=range(1), settings=NONE, claims=None, batch_size=8, teacher=None, seed=0):
-    claims = claims or Claims(GENRES, (1.0, 2.0, 3.0))
+WEIGHTS = (1.0, 2.0, 3.0, 5.0)
+
+
+def batches(shards, *, epochs=range(1), settings=NONE, claims=None, batch_size=8, targets=None, seed=0):
+    claims = claims or Claims(GENRES, {"genres": WEIGHTS, "moods": (1.0, 1.0, 1.0)})
     return list(
         dataset.training_batches(
             shards,
@@ -25,7 +28,7 @@ def batches(shards, *, epochs=range(1), settings=NONE, claims=None, batch_size=8
             crops_per_track=2,
             seed=seed,
             epochs=epochs,
-            teacher=teacher,
+            targets=targets,
         ).as_numpy_iterator()
     )
 
@@ -37,7 +40,8 @@ def shards(tmp_path_factory):
 
 def same(first, second):
     return len(first) == len(second) and all(
-        np.array_equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True)
+        np.array_equal(one[0], two[0]) and np.array_equal(one[1]["genres"], two[1]["genres"])
+        for one, two in zip(first, second, strict=True)
     )
 
 
@@ -50,48 +54,83 @@ def test_an_epoch_is_a_pure_function_of_its_number_and_the_seed(shards):
     assert not same(batches(shards, settings=settings), batches(shards, settings=settings, seed=1))
 
 
+def words(seen, head="genres", count=3):
+    """Of each crop: what is claimed and "none of these", its weight; then the same of its partner."""
+    packed = np.concatenate([targets[head] for _, targets in seen])
+    return packed[:, : count + 1], packed[:, count + 1], packed[:, count + 2 : 2 * count + 3], packed[:, -1]
+
+
 def test_every_claimed_track_is_there_with_its_genre_and_weight(shards):
     seen = batches(shards, batch_size=10)  # 25 tracks with claims x 2 crops
     assert len(seen) == 5
-    levels, targets, weights = (np.concatenate(part) for part in zip(*seen, strict=True))
+    levels = np.concatenate([levels for levels, _ in seen])
     assert levels.dtype == np.uint8
-    assert levels.shape[1:] == (tiny_shards.FRONT_END.chunk_frames, tiny_shards.FRONT_END.mel_bands)
-    claimed = targets[:, :3]
-    assert claimed.sum(axis=0).tolist() == [18, 16, 18]  # 8 tracks each and one that is low or high, twice
-    loudest = levels.mean(axis=1).argmax(axis=1) // 5
+    front_end = tiny_shards.FRONT_END
+    assert levels.shape[1:] == (front_end.segments_per_chunk, front_end.chunk_step_frames, front_end.mel_bands)
+    claimed, weights, _, partner_weights = words(seen)
+    assert claimed.sum(axis=0).tolist() == [18, 16, 18, 0]  # 8 tracks each and one that is low and high, twice
+    loudest = levels.mean(axis=(1, 2)).argmax(axis=1) // 5
     assert claimed[np.arange(50), np.minimum(loudest, 2)].all()
     for claim, weight in zip(claimed, weights, strict=True):
-        assert weight == (0.5 if claim.sum() == 2 else claim @ [1.0, 2.0, 3.0])
+        assert weight == claim @ WEIGHTS / claim.sum()
+    assert not partner_weights.any()  # nothing is blended
+
+
+def test_music_of_other_genres_is_none_of_these(tmp_path):
+    shards = tiny_shards.write(tmp_path, train=4, valid=1, extra=(("elsewhere",),))
+    claimed, weights, _, _ = words(batches(shards, batch_size=13))
+    assert claimed[:, 3].sum() == 2
+    assert (weights[claimed[:, 3] == 1] == 5.0).all()
+    assert not claimed[claimed[:, 3] == 1, :3].any()
 
 
 def test_blending_names_both_partners(shards):
-    (_, targets, _), *_ = batches(shards, settings=dataclasses.replace(NONE, mixup=0.5))
-    claimed, partner, share = targets[:, :3], targets[:, 3:6], targets[:, -1]
+    seen = batches(shards, settings=dataclasses.replace(NONE, mixup=0.5))[:1]
+    claimed, weight, partner, partner_weight = words(seen)
     np.testing.assert_array_equal(partner, np.roll(claimed, 1, axis=0))
+    share = weight * claimed.sum(axis=1) / (claimed @ WEIGHTS)
     assert share.min() >= 0.5
     assert share.std() > 0
+    np.testing.assert_allclose(partner_weight * partner.sum(axis=1) / (partner @ WEIGHTS), 1 - share, atol=1e-6)
 
 
 def test_held_out_artists_are_never_seen(shards):
     held_out = frozenset(f"artist train {number}" for number in range(8))  # all that are low
-    seen = batches(shards, claims=Claims(GENRES, (1.0, 1.0, 1.0), held_out=held_out))
-    claimed = np.concatenate([targets[:, :3] for _, targets, _ in seen])
-    assert not (claimed == [1, 0, 0]).all(axis=1).any()
+    claimed, *_ = words(batches(shards, claims=Claims(GENRES, {"genres": WEIGHTS}, held_out=held_out)))
+    assert not (claimed[:, :3] == [1, 0, 0]).all(axis=1).any()
 
 
-def test_unlabelled_tracks_come_along_only_with_a_teacher(shards):
-    def teacher(chunks):
-        return np.full((8, 3), 1 / 3, np.float32)
+def table(tmp_path, **columns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    without = np.concatenate([targets for _, targets, _ in batches(shards)])
-    taught = np.concatenate([targets for _, targets, _ in batches(shards, epochs=range(3), teacher=teacher)])
-    assert without[:, :3].any(axis=1).all()
-    assert not without[:, 6:9].any()
-    assert (~taught[:, :3].any(axis=1)).sum() > 0
-    np.testing.assert_allclose(taught[:, 6:9], 1 / 3)
+    pq.write_table(pa.table(columns), tmp_path / "targets.parquet")
+    return targets.load(tmp_path / "targets.parquet")
+
+
+def test_further_words_and_numbers_come_along_with_their_tracks(shards, tmp_path):
+    ids = [f"train/{number:03d}.wav" for number in range(26)]  # the last one has no genre
+    moods = [["calm"], ["wild", "calm"], [], None] + [["wild"]] * 22
+    given = table(tmp_path, track_id=ids, moods=moods, vector=[None] + [[float(i), 1.0] for i in range(1, 26)])
+    assert given.words == {"moods": ("calm", "wild")}
+    assert given.sizes == {"moods": 3, "vector": 2}
+    # All tracks come along now, those without a genre too.
+    seen = batches(shards, targets=given, batch_size=26)
+    _, weights, *_ = words(seen)
+    assert (weights == 0).sum() == 2
+    moods, mood_weights, *_ = words(seen, "moods", 2)
+    assert moods.sum(axis=0).tolist() == [4, 46, 2]
+    assert (mood_weights == 0).sum() == 2
+    vector = np.concatenate([packed["vector"] for _, packed in seen])
+    assert vector[:, -1].sum() == 50  # two crops of the first track have none
+    known = vector[vector[:, -1] == 1]
+    assert known[:, 0].mean() == pytest.approx(0, abs=1e-5)
+    assert known[:, 0].std() == pytest.approx(1, abs=1e-5)
+    assert not known[:, 1].any()  # a number that never changes says nothing
 
 
 def test_a_track_shorter_than_a_crop_is_repeated(tmp_path):
     shards = tiny_shards.write(tmp_path, train=4, valid=1, frames=7)
-    (levels, _, _), *_ = batches(shards)
-    np.testing.assert_array_equal(levels[:, :7], levels[:, 7:14])
+    (levels, _), *_ = batches(shards)
+    frames = levels.reshape(len(levels), -1, levels.shape[-1])
+    np.testing.assert_array_equal(frames[:, :7], frames[:, 7:14])

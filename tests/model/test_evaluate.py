@@ -13,22 +13,28 @@ from features.errors import UsageError
 from model import bundle, evaluate
 from model.evaluate import Heard
 from model.network import build_cnn
+from model.targets import GENRES
+from model.voting import chunk_scores
 from pipelines.commands.evaluate import command
 
 LABELS = ("a", "b", "c")
 
 
-def heard(answer, claimed, *, group="x", confidence=0.9, track_id="t", fold=0, chunks=4):
-    """A track of whose chunks each gives `answer` that confidence."""
-    p = np.full(3, (1 - confidence) / 2)
-    p[answer] = confidence
+def logit(p):
+    return np.log(p) - np.log1p(-np.asarray(p))
+
+
+def heard(answer, claimed, *, group="x", confidence=0.9, unknown=1e-6, track_id="t", fold=0, chunks=4):
+    """A track of whose chunks each gives `answer` that confidence, and "none of these" that of `unknown`."""
+    p = np.full(4, (1 - confidence) / 2)
+    p[answer], p[3] = confidence, unknown
     claims = claimed if isinstance(claimed, tuple) else (claimed,)
-    return Heard(track_id, group, claims, np.tile(np.log(p), (chunks, 1)).astype(np.float32), fold)
+    return Heard(track_id, group, claims, np.tile(logit(p), (chunks, 1)).astype(np.float32), fold)
 
 
 def test_accuracy_precision_recall_and_confusion():
     tracks = [heard(0, 0), heard(0, 0), heard(1, 0), heard(1, 1), heard(2, 2), heard(0, 2)]
-    figures = evaluate.measure(tracks, LABELS, temperature=1.0)
+    figures = evaluate.measure(tracks, LABELS)
     assert figures["track_accuracy"]["value"] == pytest.approx(4 / 6)
     assert figures["confusion"] == [[2, 1, 0], [0, 1, 0], [1, 0, 1]]
     assert figures["per_genre"]["a"] == pytest.approx({"tracks": 3, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3})
@@ -37,8 +43,8 @@ def test_accuracy_precision_recall_and_confusion():
 
 
 def test_a_track_may_be_right_when_most_of_its_chunks_are_not():
-    logits = np.log(np.array([[0.4, 0.6, 1e-6], [0.4, 0.6, 1e-6], [0.98, 0.01, 0.01]], np.float32))
-    figures = evaluate.measure([Heard("t", "x", (0,), logits)], LABELS, temperature=1.0)
+    logits = logit(np.array([[0.4, 0.6, 1e-6, 1e-6], [0.4, 0.6, 1e-6, 1e-6], [0.98, 0.01, 0.01, 1e-6]], np.float32))
+    figures = evaluate.measure([Heard("t", "x", (0,), logits)], LABELS)
     assert figures["track_accuracy"]["value"] == 1.0
     assert figures["chunk_accuracy"]["value"] == pytest.approx(1 / 3)
 
@@ -48,7 +54,7 @@ def test_interval_is_wider_when_the_same_tracks_are_of_fewer_artists():
         tracks = [
             heard(i % 2 if i % artists < artists // 2 else 0, 0, group=f"artist {i % artists}") for i in range(80)
         ]
-        accuracy = evaluate.measure(tracks, LABELS, temperature=1.0)["track_accuracy"]
+        accuracy = evaluate.measure(tracks, LABELS)["track_accuracy"]
         assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
         return accuracy["high"] - accuracy["low"]
 
@@ -57,32 +63,74 @@ def test_interval_is_wider_when_the_same_tracks_are_of_fewer_artists():
 
 def test_calibration_error_is_the_gap_between_said_and_true():
     confidence, right = np.array([0.95] * 10 + [0.55] * 10), np.array([True] * 9 + [False] + [True] * 3 + [False] * 7)
-    found = evaluate.calibration(confidence, right)
+    found = evaluate.reliability(confidence, right)
     assert found["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.25)
     assert [point["tracks"] for point in found["curve"]] == [10, 10]
 
 
-def test_temperature_makes_confidence_true():
+def test_calibration_makes_confidence_true():
     random = np.random.default_rng(0)
-    truth = random.integers(0, 3, 2000)
-    logits = [np.log([[0.8 if k == t else 0.1 for k in range(3)]]) for t in truth]
-    flipped = random.random(2000) < 0.4  # right in 60 % of the cases, but 80 % sure
-    truth = np.where(flipped, (truth + 1 + random.integers(0, 2, 2000)) % 3, truth)
-    temperature = evaluate.fit_temperature(logits, truth)
-    said = evaluate.softmax(logits[0], temperature).max()
-    assert temperature > 1
-    assert said == pytest.approx(0.6, abs=0.03)
+    shown = random.choice([0.3, 0.8], (2000, 3))  # said with 30 or 80 %, claimed in 50 or 95 % of the cases
+    claimed = random.random((2000, 3)) < np.where(shown == 0.8, 0.95, 0.5)
+    logits = [logit(np.array([[*each, 1e-9]])) for each in shown]
+    fitted = evaluate.fit_confidence(logits, claimed.astype(np.float32))
+    said = chunk_scores(logit(np.array([[0.8, 0.3, 0.5, 1e-9]])), fitted)[0]
+    assert said[:2] == pytest.approx([0.95, 0.5], abs=0.03)
 
 
-def test_a_track_of_several_claims_counts_apart():
-    figures = evaluate.measure([heard(0, 0), heard(1, (1, 2)), heard(0, (1, 2))], LABELS, temperature=1.0)
-    assert figures["tracks"] == 1
-    assert figures["several_claimed"] == {"tracks": 2, "answer_among_them": 0.5}
+def test_an_answer_is_right_that_is_among_several():
+    figures = evaluate.measure([heard(0, 0), heard(1, (1, 2)), heard(0, (1, 2))], LABELS)
+    assert figures["tracks"] == 3
+    assert figures["track_accuracy"]["value"] == pytest.approx(2 / 3)
+    assert figures["several_claimed"]["tracks"] == 2
+    assert figures["several_claimed"]["answer_among_them"] == 0.5
+    assert figures["confusion"] == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]  # of tracks of one genre
+    assert figures["per_genre"]["b"]["tracks"] == 2  # in the first place
+
+
+def test_the_line_lets_through_what_may_be_written_of_other_music():
+    # Twenty tracks of other genres, the n-th with n/100 for "none of these"; at most three may stay below the line.
+    scores = np.array([[0.8, 0.1, number / 100] for number in range(20)] + [[0.9, 0.0, 0.01]], np.float32)
+    known = np.array([False] * 20 + [True])
+    line = evaluate.fit_unknown(scores, known, 0.5)
+    assert (scores[:20, -1] < line).sum() == 3
+    # What is not sure anyway need not be kept out by the line.
+    assert evaluate.fit_unknown(scores * [0.5, 1, 1], known, 0.5) == 0.99
+    assert evaluate.fit_unknown(scores[20:], known[20:], 0.5) == 0.99
+
+
+def test_coverage_counts_what_is_written_and_what_of_other_music():
+    tracks = [
+        heard(0, 0), heard(1, 1, confidence=0.45), heard(2, 0), heard(0, 0, unknown=0.8), heard(1, ()),
+        heard(2, (), unknown=0.9),
+    ]  # fmt: skip
+    figures = evaluate.measure(tracks, LABELS)
+    assert figures["tracks"] == 4
+    assert figures["background"]["tracks"] == 2
+    at = {row["min_confidence"]: row for row in figures["coverage"]}
+    assert at[0.5] == pytest.approx(
+        {"min_confidence": 0.5, "answered": 0.5, "right_of_answered": 0.5, "right_kept": 1 / 3, "others_written": 0.5}
+    )
+    assert at[0.4]["right_kept"] == pytest.approx(2 / 3)
+    assert at[0.9]["answered"] == 0
+
+
+def test_what_is_fitted_is_judged_on_the_other_half_of_the_artists():
+    random = np.random.default_rng(0)
+    tracks = []
+    for number in range(200):
+        truth = int(random.integers(3))
+        said = truth if random.random() < 0.6 else int(random.integers(3))
+        tracks.append(heard(said, truth, group=f"artist {number}", confidence=0.95))
+    scores, unknown = evaluate.cross_fitted(tracks, 3)
+    right = scores.argmax(axis=1) == [track.claimed[0] for track in tracks]
+    assert evaluate.reliability(scores.max(axis=1), right)["ece"] < 0.1
+    assert (unknown < 0.5).all()
 
 
 def test_folds_give_a_mean_and_a_spread():
     tracks = [heard(0, 0, fold=0), heard(0, 0, fold=0), heard(0, 0, fold=1), heard(1, 0, fold=1)]
-    folds = evaluate.measure(tracks, LABELS, temperature=1.0)["folds"]
+    folds = evaluate.measure(tracks, LABELS)["folds"]
     assert folds["track_accuracy"] == [1.0, 0.5]
     assert folds["mean"] == 0.75
     assert folds["spread"] == pytest.approx(math.sqrt(0.125))
@@ -90,7 +138,7 @@ def test_folds_give_a_mean_and_a_spread():
 
 def test_known_artists_are_told_from_new_ones():
     tracks = [heard(0, 0, group="The Known"), heard(1, 0, group="New")]
-    figures = evaluate.measure(tracks, LABELS, temperature=1.0, trained_groups=frozenset({"known"}))
+    figures = evaluate.measure(tracks, LABELS, trained_groups=frozenset({"known"}))
     assert figures["unseen_artists"] == {"tracks": 1, "track_accuracy": 0.0}
 
 
@@ -103,7 +151,7 @@ def save(path, shards, *, fold=None, seed=0):
     import keras
 
     keras.utils.set_random_seed(seed)
-    network = build_cnn(shards.front_end, shards.labels, widths=(4, 4, 4, 4))
+    network = build_cnn(shards.front_end, shards.labels, widths=(4, 4, 4, 4)).said_of(GENRES)
     recipe = {"splits": ["train"], "fold": fold}
     return bundle.save(
         path,
@@ -136,14 +184,14 @@ def test_other_front_ends_are_refused(shards, tmp_path):
 def test_the_command_writes_a_report_and_the_card_of_the_bundle(shards, tmp_path):
     saved = save(tmp_path / "b", shards)
     out = tmp_path / "out"
-    arguments = [str(saved.path), str(shards.path), "--split", "valid", "--output", str(out), "--fit-temperature"]
+    arguments = [str(saved.path), str(shards.path), "--split", "valid", "--output", str(out), "--fit"]
     result = CliRunner().invoke(command, [*arguments, "--card", str(saved.path)], catch_exceptions=False)
     assert result.exit_code == 0
     figures = json.loads((out / "metrics.json").read_text())
     assert figures["tracks"] == 12
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     updated = bundle.load_config(saved.path)
-    assert updated.temperature == figures["temperature"]
+    assert dataclasses.asdict(updated.calibration) == figures["calibrated"]
     assert updated.fingerprint != saved.fingerprint
     bundle.load_model(updated)  # still fits its fingerprint
     card = (saved.path / bundle.CARD).read_text()

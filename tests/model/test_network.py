@@ -1,27 +1,43 @@
 """What the network hears and what it does not."""
 
-import keras
 import librosa
 import numpy as np
 import pytest
 
 from features.config import FrontEnd
-from model.network import MEMBERS, RelativeLevels, Statistics, build_cnn
+from model.network import RelativeLevels, Statistics, build_cnn
+from model.targets import GENRES
 
 
-def levels(front_end, seed=0):
-    shape = (2, front_end.chunk_frames, front_end.mel_bands)
+def levels(front_end, segments=4, seed=0):
+    shape = (2, segments, front_end.chunk_step_frames, front_end.mel_bands)
     return np.random.default_rng(seed).integers(120, 200, shape).astype(np.uint8)
 
 
 @pytest.mark.parametrize("hop_length", [1024, 2048])
 def test_gain_makes_no_difference(hop_length):
     front_end = FrontEnd(hop_length=hop_length)
-    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4))
+    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4)).said_of(GENRES)
     chunks = levels(front_end)
     softer = chunks - np.uint8(40)  # 20 dB
     np.testing.assert_allclose(network(chunks), network(softer), atol=1e-4)
-    assert not np.allclose(network(chunks), network(chunks[:, :, ::-1]), atol=1e-4)
+    assert not np.allclose(network(chunks), network(chunks[..., ::-1]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("chunk_s", "width"), [(2.0, 1), (4.0, 2), (6.0, 3)])
+def test_a_chunk_hears_its_own_segments_and_nothing_else(chunk_s, width):
+    front_end = FrontEnd(hop_length=2048, chunk_s=chunk_s)
+    network = build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).said_of(GENRES)
+    whole = levels(front_end, segments=8)
+    said = np.asarray(network(whole))
+    assert said.shape == (2, 8 - width + 1, 3)
+    changed = whole.copy()
+    changed[:, 3] = changed[:, 3, ::-1, ::-1]
+    differs = ~np.isclose(np.asarray(network(changed)), said, atol=1e-5).all(axis=-1)
+    assert [chunk for chunk in range(said.shape[1]) if differs[:, chunk].all()] == list(range(4 - width, 4))
+    for start in range(8 - width + 1):
+        alone = np.asarray(network(whole[:, start : start + width]))
+        np.testing.assert_allclose(alone[:, 0], said[:, start], atol=1e-5)
 
 
 def test_relative_levels_are_decibels_below_the_loudest_over_the_floor():
@@ -36,9 +52,10 @@ def test_the_floor_hides_what_is_below_it():
 
 def test_one_network_costs_the_same_at_either_hop():
     sizes = {
-        build_cnn(FrontEnd(hop_length=hop), ("a", "b")).get_layer("stem_relu").output.shape[1] for hop in (1024, 2048)
+        build_cnn(FrontEnd(hop_length=hop), ("a", "b")).members.get_layer("stem_relu").output.shape[1]
+        for hop in (1024, 2048)
     }
-    assert sizes == {22}
+    assert sizes == {11}
 
 
 def statistics(chunk, front_end):
@@ -85,11 +102,24 @@ def test_silence_and_a_single_band_give_finite_statistics():
 
 def test_members_are_asked_together_and_each_has_a_say():
     front_end = FrontEnd(hop_length=2048)
-    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4))
+    network = build_cnn(front_end, ("a", "b", "c"), heads={"tags": 5}, widths=(4, 4, 4, 4))
     chunks = levels(front_end)
-    members = [
-        np.asarray(keras.Model(network.input, network.get_layer(name).output)(chunks), np.float64) for name in MEMBERS
-    ]
-    log_p = [logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)) for logits in members]
-    np.testing.assert_allclose(network(chunks), sum(log_p) / 2, atol=1e-4)
-    assert not np.allclose(log_p[0], log_p[1], atol=1e-3)
+    members = network.members(chunks)
+    assert members["tags"].shape == (2, 3, 2, 5)
+    of_each = np.asarray(members[GENRES], np.float64)
+    np.testing.assert_allclose(network.said_of(GENRES)(chunks), of_each.mean(axis=2), atol=1e-4)
+    assert not np.allclose(of_each[:, :, 0], of_each[:, :, 1], atol=1e-3)
+
+
+def test_other_heads_are_not_in_what_a_bundle_holds():
+    front_end = FrontEnd(hop_length=2048)
+    network = build_cnn(front_end, ("a", "b"), heads={"tags": 5}, widths=(4, 4, 4, 4))
+    plain = build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4))
+    assert network.said_of(GENRES).count_params() == plain.said_of(GENRES).count_params()
+    assert network.members.count_params() > plain.members.count_params()
+
+
+def test_the_same_network_has_the_same_names_whenever_it_is_built():
+    front_end = FrontEnd(hop_length=2048)
+    first, second = (build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).said_of(GENRES) for _ in range(2))
+    assert first.to_json() == second.to_json()

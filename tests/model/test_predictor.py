@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from features.config import FrontEnd
 from model import bundle
 from model.predictor import BatchedScorer, BundlePredictor, PlaceholderPredictor
+from model.voting import chunk_scores
 
 FRONT_END = FrontEnd()
 
@@ -17,63 +18,100 @@ class Counting(PlaceholderPredictor):
 
     calls = 0
 
-    def predict(self, chunks):
-        assert chunks.shape == (self.batch_size, 86, 128)
+    def predict(self, segments):
+        assert segments.shape == (self.batch_size, 43, 128)
         self.calls += 1
-        return super().predict(chunks)
+        return super().predict(segments)
 
 
-def random_chunks(count, seed):
-    return np.random.default_rng(seed).integers(0, 256, (count, 86, 128), dtype=np.uint8)
+def random_segments(count, seed):
+    return np.random.default_rng(seed).integers(0, 256, (count, 43, 128), dtype=np.uint8)
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(0, 25), max_size=8), st.integers(1, 16))
-def test_every_track_gets_its_own_scores_in_as_few_batches_as_possible(lengths, batch_size):
+@given(st.lists(st.integers(0, 25), max_size=8), st.integers(2, 16))
+def test_every_track_gets_its_own_scores_in_few_batches(lengths, batch_size):
     predictor = Counting(("a", "b", "c"), FRONT_END, batch_size=batch_size)
     scorer = BatchedScorer(predictor)
-    tracks = {i: random_chunks(n, seed=i) for i, n in enumerate(lengths)}
+    tracks = {i: random_segments(n, seed=i) for i, n in enumerate(lengths)}
     done = {}
-    for key, chunks in tracks.items():
-        done.update(scorer.push(key, chunks))
+    for key, segments in tracks.items():
+        done.update(scorer.push(key, segments))
     done.update(scorer.flush())
-    assert predictor.calls == -(-sum(lengths) // batch_size)
+    # A batch of n segments has n - 1 chunks; one more is lost at each end of a track.
+    assert predictor.calls <= -(-sum(lengths) // (batch_size - 1))
     assert done.keys() == tracks.keys()
-    whole = PlaceholderPredictor(("a", "b", "c"), FRONT_END)
     for key, scores in done.items():
-        np.testing.assert_allclose(scores, whole.predict(tracks[key]), rtol=1e-5)
+        whole = PlaceholderPredictor(("a", "b", "c"), FRONT_END, batch_size=len(tracks[key]))
+        assert len(scores) == max(0, len(tracks[key]) - 1)
+        if len(scores):
+            np.testing.assert_allclose(scores, whole.predict(tracks[key]), rtol=1e-5)
 
 
 def test_a_finished_scorer_starts_afresh():
     scorer = BatchedScorer(PlaceholderPredictor(("a", "b"), FRONT_END, batch_size=4))
-    assert not dict(scorer.push("x", random_chunks(2, 0)))
+    assert not dict(scorer.push("x", random_segments(2, 0)))
     assert dict(scorer.flush()).keys() == {"x"}
     assert not dict(scorer.flush())
-    assert dict(scorer.push("y", random_chunks(4, 0))).keys() == {"y"}
+    assert dict(scorer.push("y", random_segments(4, 0))).keys() == {"y"}
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return BundlePredictor(bundle.load_config(bundle.DEFAULT), batch_size=8)
+def test_a_batch_must_hold_a_chunk():
+    with pytest.raises(ValueError, match="at least the 2 segments"):
+        BatchedScorer(PlaceholderPredictor(("a", "b"), FRONT_END, batch_size=1))
 
 
-def test_the_shipped_network_answers_probabilities(shipped):
-    scores = shipped.predict(random_chunks_of(shipped, 8))
-    assert scores.shape == (8, len(shipped.labels))
-    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+@pytest.fixture(scope="module", params=bundle.SHIPPED)
+def shipped(request):
+    return BundlePredictor(bundle.load_config(bundle.SHIPPED[request.param]), batch_size=8)
 
 
-def random_chunks_of(predictor, count):
-    shape = (count, predictor.front_end.chunk_frames, predictor.front_end.mel_bands)
-    return np.random.default_rng(0).integers(60, 200, shape, dtype=np.uint8)
+def music(predictor, segments, seed=0):
+    """Noise in the shape of a spectrum that falls and pulses: uint8 [segments, chunk_step_frames, mel_bands]."""
+    front_end = predictor.front_end
+    frames = segments * front_end.chunk_step_frames
+    pulse = 20 * (np.arange(frames) % 5 == 0)[:, None]
+    noise = np.random.default_rng(seed).integers(0, 40, (frames, front_end.mel_bands))
+    levels = 180 - np.arange(front_end.mel_bands) * 0.6 + pulse + noise - 40
+    return levels.astype(np.uint8).reshape(segments, front_end.chunk_step_frames, front_end.mel_bands)
 
 
-def test_the_shipped_network_does_not_care_how_loud_the_music_is(shipped):
-    chunks = random_chunks_of(shipped, 8)
-    np.testing.assert_allclose(shipped.predict(chunks), shipped.predict(chunks + np.uint8(40)), atol=1e-3)
+def test_the_shipped_networks_answer_probabilities(shipped):
+    scores = shipped.predict(music(shipped, 8))
+    assert scores.shape == (7, len(shipped.labels) + 1)
+    assert (scores >= 0).all()
+    assert (scores <= 1).all()
+
+
+def test_scores_are_those_of_the_logits(shipped):
+    loaded = bundle.load_config(next(path for path in bundle.SHIPPED.values() if _labels(path) == shipped.labels))
+    segments = music(shipped, 8)
+    logits = np.asarray(bundle.load_model(loaded)(segments[None]))[0]
+    np.testing.assert_allclose(shipped.predict(segments), chunk_scores(logits, loaded.calibration), atol=1e-5)
+
+
+def _labels(path):
+    return bundle.load_config(path).labels
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 8, 31])
+def test_scores_do_not_depend_on_how_stretches_are_cut(shipped, batch_size):
+    loaded = bundle.load_config(next(path for path in bundle.SHIPPED.values() if _labels(path) == shipped.labels))
+    tracks = {name: music(shipped, count, seed=count) for name, count in (("long", 29), ("short", 3), ("other", 12))}
+    scorer = BatchedScorer(BundlePredictor(loaded, batch_size=batch_size))
+    done = {key: scores for name, levels in tracks.items() for key, scores in scorer.push(name, levels)}
+    done |= dict(scorer.flush())
+    for name, levels in tracks.items():
+        whole = BundlePredictor(loaded, batch_size=len(levels)).predict(levels)
+        np.testing.assert_allclose(done[name], whole, atol=2e-5)
+
+
+def test_the_shipped_networks_do_not_care_how_loud_the_music_is(shipped):
+    segments = music(shipped, 8)
+    np.testing.assert_allclose(shipped.predict(segments), shipped.predict(segments + np.uint8(20)), atol=1e-3)
 
 
 def test_the_network_is_traced_once(shipped):
     for seed in range(3):
-        shipped.predict(random_chunks_of(shipped, 8) + np.uint8(seed))
+        shipped.predict(music(shipped, 8, seed))
     assert shipped._probabilities.experimental_get_tracing_count() == 1

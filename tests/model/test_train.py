@@ -5,13 +5,15 @@ import dataclasses
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_shards
 
+from features.chunks import segments_of
 from features.errors import BundleError, UsageError
-from model import bundle, dataset, train
+from model import bundle, dataset, targets, train
 from model.augment import Augmentation
-from model.network import MEMBERS
 from model.train import TrainConfig
 
 GENRES = tiny_shards.GENRES
@@ -38,19 +40,24 @@ def trained(shards, tmp_path_factory):
     return train.train(shards, tmp_path_factory.mktemp("bundle"), TINY, model_id="tiny")
 
 
+FRONT_END = tiny_shards.FRONT_END
+SEGMENT = (FRONT_END.chunk_step_frames, FRONT_END.mel_bands)
+
+
 def logits(saved, seed=0):
-    chunks = np.random.default_rng(seed).integers(0, 255, (4, *_shape())).astype(np.uint8)
-    return np.asarray(bundle.load_model(saved)(chunks))
+    levels = np.random.default_rng(seed).integers(0, 255, (1, 5, *SEGMENT)).astype(np.uint8)
+    return np.asarray(bundle.load_model(saved)(levels))
 
 
-def _shape():
-    return tiny_shards.FRONT_END.chunk_frames, tiny_shards.FRONT_END.mel_bands
+def answers(saved):
+    """What a bundle calls new music of each genre."""
+    network = bundle.load_model(saved)
+    music = [segments_of(tiny_shards.log_mel(genre, 5000), FRONT_END)[None] for genre in GENRES]
+    return [int(np.asarray(network(levels))[0, :, :-1].mean(axis=0).argmax()) for levels in music]
 
 
 def test_it_learns_what_tells_the_genres_apart(trained):
-    network = bundle.load_model(trained)
-    chunks = np.stack([tiny_shards.log_mel(genre, 5000)[: _shape()[0]] for genre in GENRES])
-    assert np.asarray(network(chunks)).argmax(axis=1).tolist() == [0, 1, 2]
+    assert answers(trained) == [0, 1, 2]
 
 
 def test_the_same_seed_gives_the_same_network(shards, trained, tmp_path):
@@ -93,14 +100,13 @@ def test_an_unfinished_run_of_another_recipe_is_not_continued(shards, tmp_path):
 
 def test_transfer_keeps_the_body_and_renews_the_last_layer_for_new_labels(shards, trained, tmp_path):
     renamed = dataclasses.replace(shards, labels=("middle", "low", "high"))
-    network = train._network(renamed, TINY, trained)
+    network = train._network(renamed, TINY, trained, None).said_of("genres")
     source = bundle.load_model(trained)
     for layer, before in zip(network.layers, source.layers, strict=True):
         for new, old in zip(layer.get_weights(), before.get_weights(), strict=True):
-            is_new = layer.name in MEMBERS
-            assert np.array_equal(new, old) != is_new
+            assert np.array_equal(new, old) != layer.name.endswith("_genres")
     with pytest.raises(BundleError, match="another shape"):
-        train._network(shards, dataclasses.replace(TINY, widths=(4, 4, 8, 16)), trained)
+        train._network(shards, dataclasses.replace(TINY, widths=(4, 4, 8, 16)), trained, None)
 
 
 def test_a_fold_is_held_out_and_named_in_the_bundle(shards, tmp_path):
@@ -108,11 +114,47 @@ def test_a_fold_is_held_out_and_named_in_the_bundle(shards, tmp_path):
     assert bundle.load_config(saved.path).provenance["recipe"]["fold"] == [1, 3]
 
 
-def test_a_teacher_is_learned_from(shards, trained, tmp_path):
-    taught = train.train(
-        shards, tmp_path, dataclasses.replace(TINY, teacher_share=1.0), model_id="pupil", teachers=[trained]
-    )
-    assert taught.provenance["teachers"] == [trained.fingerprint]
+def given(tmp_path, trained_on=(), **columns):
+    """A table of targets for the training tracks of the tiny shards."""
+    ids = [f"train/{number:03d}.wav" for number in range(36)]
+    marked = [track_id in trained_on for track_id in ids]
+    pq.write_table(pa.table({"track_id": ids, "trained_on": marked, **columns}), tmp_path / "targets.parquet")
+    return targets.load(tmp_path / "targets.parquet")
+
+
+def test_words_of_another_vocabulary_become_a_bundle_of_their_own(shards, tmp_path):
+    sides = [["below"] if number < 12 else ["above"] if number >= 24 else [] for number in range(36)]
+    learned = given(tmp_path, sides=sides, vector=[[float(number % 12 == 0), 1.0] for number in range(36)])
+    saved = train.train(shards, tmp_path / "out", TINY, model_id="tiny", targets=learned)
+    assert answers(saved) == [0, 1, 2]
+    assert saved.provenance["targets"]["heads"] == {"sides": 3, "vector": 2}
+    other = bundle.load_config(tmp_path / "out" / "sides")
+    assert (other.model_id, other.labels) == ("tiny-sides", ("above", "below"))
+    network = bundle.load_model(other)
+    music = [segments_of(tiny_shards.log_mel(genre, 5000), FRONT_END)[None] for genre in GENRES]
+    # Low is below, high is above, and the middle is none of these.
+    assert [int(np.asarray(network(levels))[0].mean(axis=0).argmax()) for levels in music] == [1, 2, 0]
+
+
+def test_targets_by_somebody_who_knows_the_held_out_labels_are_refused(shards, tmp_path):
+    vector = [[float(number)] for number in range(36)]
+    every = {f"train/{number:03d}.wav" for number in range(36)}
+    with pytest.raises(UsageError, match=r"trained on .* held out"):
+        told = given(tmp_path, every, vector=vector)
+        train.train(shards, tmp_path / "out", dataclasses.replace(TINY, fold=(1, 3)), model_id="x", targets=told)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"vector": [1.0] * 36}, "no column with lists"),
+        ({"vector": [[1.0]] * 35 + [[1.0, 2.0]]}, "same number of numbers"),
+        ({"genres": [["a"]] * 36}, "cannot be called genres"),
+    ],
+)
+def test_tables_that_teach_nothing_are_refused(tmp_path, columns, message):
+    with pytest.raises(UsageError, match=message):
+        given(tmp_path, **columns)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +179,8 @@ def test_what_is_held_out_must_not_be_known_to_another_network(shards, trained, 
     if message is None:
         train._must_not_have_heard(other, shards, config)
         return
-    for network in ({"init": other}, {"teachers": [elsewhere, other]}):
-        with pytest.raises(UsageError, match=message):
-            train.train(shards, tmp_path, config, model_id="tiny", **network)
+    with pytest.raises(UsageError, match=message):
+        train.train(shards, tmp_path, config, model_id="tiny", init=other)
 
 
 @pytest.mark.parametrize(
@@ -161,45 +202,55 @@ def test_recipes_out_of_range_are_refused(change):
         dataclasses.replace(TINY, **change)
 
 
-def loss_of(claimed, logits, *, partner=None, share=1.0, opinion=None, smoothing=0.0, teacher_share=0.5):
-    claimed = np.array([claimed], np.float32)
-    partner = claimed if partner is None else np.array([partner], np.float32)
-    opinion = np.zeros_like(claimed) if opinion is None else np.array([opinion], np.float32)
-    targets = dataset.pack(claimed, partner, np.array([share], np.float32), opinion)
-    return float(train.claims_loss(smoothing, teacher_share)(targets, np.array([[logits]], np.float32))[0])
+def loss_of(claimed, logits, *, weights=(1.0, 1.0, 1.0, 1.0), partner=None, share=1.0, smoothing=0.0):
+    """The loss of one blended crop of which each member of the network says `logits`, the last one "none of these"."""
+    claimed = np.array([claimed, claimed if partner is None else partner], np.float32)
+    shares = np.array([share, share], np.float32)
+    targets = np.asarray(dataset.pack_words(claimed, shares, np.array(weights, np.float32)))[:1]
+    return float(train.words_loss(smoothing)(targets, np.array([[logits]], np.float32))[0, 0])
 
 
-P = np.array([0.5, 0.3, 0.2])
-Z = np.log(P).tolist()
+P = np.array([0.5, 0.3, 0.2, 0.1])
+Z = np.log(P / (1 - P)).tolist()
 
 
-def test_one_claim_costs_its_negative_log_probability():
-    assert loss_of([0, 1, 0], Z) == pytest.approx(-np.log(0.3), abs=1e-5)
+def crossed(claimed):
+    """Binary cross-entropy of P, summed."""
+    return -sum(np.log(p if applies else 1 - p) for p, applies in zip(P, claimed, strict=True))
 
 
-def test_several_claims_cost_that_of_their_sum():
-    assert loss_of([1, 0, 1], Z) == pytest.approx(-np.log(0.7), abs=1e-5)
-    assert loss_of([1, 1, 1], Z) == pytest.approx(0.0, abs=1e-5)
+def test_each_genre_applies_or_does_not():
+    assert loss_of([0, 1, 0], [Z]) == pytest.approx(crossed([0, 1, 0, 0]), abs=1e-5)
+    assert loss_of([1, 0, 1], [Z]) == pytest.approx(crossed([1, 0, 1, 0]), abs=1e-5)
+
+
+def test_music_of_no_genre_here_is_none_of_these_and_what_nobody_knows_costs_nothing():
+    assert loss_of([0, 0, 0], [Z]) == pytest.approx(crossed([0, 0, 0, 1]), abs=1e-5)
+    assert loss_of([np.nan] * 3, [Z]) == 0
+
+
+def test_rare_genres_count_more():
+    assert loss_of([1, 0, 1], [Z], weights=(2, 9, 4, 9)) == pytest.approx(3 * crossed([1, 0, 1, 0]), abs=1e-4)
 
 
 def test_a_blend_owes_each_partner_its_share():
-    expected = -0.7 * np.log(0.5) - 0.3 * np.log(0.2)
-    assert loss_of([1, 0, 0], Z, partner=[0, 0, 1], share=0.7) == pytest.approx(expected, abs=1e-5)
+    expected = 0.7 * crossed([1, 0, 0, 0]) + 0.3 * crossed([0, 0, 1, 0])
+    assert loss_of([1, 0, 0], [Z], partner=[0, 0, 1], share=0.7) == pytest.approx(expected, abs=1e-5)
 
 
-def test_teachers_share_the_say_with_claims_and_have_it_alone_without():
-    opinion = [0.2, 0.2, 0.6]
-    taught = -float(np.dot(opinion, Z))
-    assert loss_of([1, 0, 0], Z, opinion=opinion) == pytest.approx(-0.5 * np.log(0.5) + 0.5 * taught, abs=1e-5)
-    assert loss_of([0, 0, 0], Z, opinion=opinion) == pytest.approx(taught, abs=1e-5)
-
-
-def test_smoothing_spreads_its_share_over_all_genres():
-    expected = -0.9 * np.log(0.5) - 0.1 * np.log(P).mean()
-    assert loss_of([1, 0, 0], Z, smoothing=0.1) == pytest.approx(expected, abs=1e-5)
+def test_smoothing_keeps_targets_from_certainty():
+    expected = 0.9 * crossed([1, 0, 0, 0]) + 0.1 * crossed([0, 1, 1, 1])
+    assert loss_of([1, 0, 0], [Z], smoothing=0.1) == pytest.approx(expected, abs=1e-5)
 
 
 def test_members_of_a_network_each_owe_the_loss():
-    targets = dataset.pack(*(np.array([[0, 1, 0]], np.float32),) * 2, np.ones(1, np.float32), np.zeros((1, 3), "f4"))
-    logits = np.array([[Z, np.log([0.1, 0.8, 0.1]).tolist()]], np.float32)
-    assert float(train.claims_loss(0.0, 0.5)(targets, logits)[0]) == pytest.approx(-np.log(0.3) - np.log(0.8), abs=1e-5)
+    other = np.log([4.0, 1.0, 0.5, 0.1]).tolist()
+    both = loss_of([0, 1, 0], [Z, other])
+    assert both == pytest.approx(loss_of([0, 1, 0], [Z]) + loss_of([0, 1, 0], [other]), abs=1e-5)
+
+
+def test_numbers_cost_their_mean_square_where_they_are_known():
+    values = np.array([[1.0, 3.0], [np.nan, np.nan]], np.float32)
+    said = np.array([[[[0.0, 0.0], [1.0, 3.0]]]] * 2, np.float32)
+    packed = np.asarray(dataset.pack_numbers(values, np.ones(2, np.float32)))
+    np.testing.assert_allclose(np.asarray(train.numbers_loss(packed, said))[:, 0], [5.0, 0.0], atol=1e-6)

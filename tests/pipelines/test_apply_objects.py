@@ -372,7 +372,7 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
         return " ".join(done.stdout.split())
 
     tag = ("tag", bucket.url("Music"), "--output", out, "--max-reject-share", "1", "--workers", "1")
-    write = ("--write-tags", "fill", "--yes", "--min-confidence", "0")
+    write = ("--write-tags", "fill", "--yes", "--min-confidence", "0", "--max-unknown", "1")
     shown = genrebeam(*tag, *write)
     assert "tagged 3" in shown and "rejected 1 1 NotAudio" in shown and "changed 2 kept 1" in shown
     rows = pq.read_table(out / "results").to_pylist()

@@ -107,7 +107,16 @@ def test_fill_holds_a_correction_back_where_somebody_else_put_a_genre_and_says_s
 
 def test_only_corrected_leaves_every_other_track_alone(songs, tmp_path):
     correct(tmp_path / "out", songs[1].name, "Zouk")
-    arguments = ("--only-corrected", "--write-tags", "overwrite", "--min-confidence", "0", "--yes")
+    arguments = (
+        "--only-corrected",
+        "--write-tags",
+        "overwrite",
+        "--min-confidence",
+        "0",
+        "--max-unknown",
+        "1",
+        "--yes",
+    )
     assert run("apply", tmp_path / "out", *arguments) == 0
     assert [read_genres(path) for path in songs] == [("Rock",), ("Zouk",)]
 

@@ -204,8 +204,8 @@ def test_from_bucket_to_bucket(bucket: Any, tmp_path: Path) -> None:
     genrebeam("tag", "--features-input", bucket.url("features"), "--output", again, "--quiet", "--workers", "1")
     assert newest_results(again, ["track_id", "genre"]) == newest_results(out, ["track_id", "genre"])
 
-    assert "changed 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0")
-    assert "same 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0")
+    assert "changed 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1")
+    assert "same 4" in genrebeam("apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1")
     assert all(bucket.read(name) != data for name, data in songs.items())
     assert "done before 4" in genrebeam(*run)
     assert "changed 4" in genrebeam("undo", out, "--yes")

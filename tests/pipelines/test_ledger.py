@@ -7,13 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.config import FrontEnd
 from features.errors import LedgerError
 from features.schema import AudioInfo, Rejection, Track, TrackFeatures
+from model.predictor import PlaceholderPredictor
 from pipelines.dataset.ledger import Ledger, newest_results
 from pipelines.dataset.schema import REJECTS, RESULTS, reject_row
 from pipelines.stages.predict import TagConfig, result_row
 
-LABELS = ("jazz", "rock")
+PREDICTOR = PlaceholderPredictor(("jazz", "rock"), FrontEnd())
+LOUD = np.full((86, 128), 200, np.uint8)
 
 
 def track(name="a.mp3", size=10, mtime=100.25):
@@ -21,9 +24,9 @@ def track(name="a.mp3", size=10, mtime=100.25):
 
 
 def result(track, when, genre="rock", fingerprint="m1", vote="mean"):
-    scores = np.array([[0.2, 0.8] if genre == "rock" else [0.9, 0.1]], np.float32)
-    features = TrackFeatures(track, AudioInfo("mp3", "mp3", 1.0, 44_100, 2), np.zeros((1, 128), np.uint8), "f")
-    row = result_row(features, scores, LABELS, TagConfig("id", fingerprint, "run", vote))
+    scores = np.array([[0.2, 0.8, 0] if genre == "rock" else [0.9, 0.1, 0]], np.float32)
+    features = TrackFeatures(track, AudioInfo("mp3", "mp3", 1.0, 44_100, 2), LOUD, "f")
+    row = result_row(features, scores, PREDICTOR, TagConfig("id", fingerprint, "run", vote))
     return row | {"processed_at": at(when)}
 
 
@@ -107,12 +110,15 @@ def test_a_strangers_parquet_file_is_named(tmp_path):
 
 
 def test_silent_chunks_do_not_vote():
-    features = TrackFeatures(track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), np.zeros((1, 128), np.uint8), "f")
-    scores = np.array([[0, 0], [0.3, 0.7], [0, 0]], np.float32)
-    row = result_row(features, scores, LABELS, TagConfig("id", "f", "run"))
+    log_mel = np.zeros((172, 128), np.uint8)
+    log_mel[:43] = 200  # heard in the first of three chunks only
+    features = TrackFeatures(track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), log_mel, "f")
+    scores = np.array([[0.3, 0.7, 0.2], [0.9, 0.1, 0.9], [0.9, 0.1, 0.9]], np.float32)
+    row = result_row(features, scores, PREDICTOR, TagConfig("id", "f", "run"))
     assert row["genre"] == "rock"
     assert row["confidence"] == pytest.approx(0.7)
-    assert row["chunk_scores"][0] == [0, 0]
+    assert row["unknown"] == pytest.approx(0.2)
+    assert row["chunk_scores"][1:] == [[0, 0], [0, 0]]
 
 
 def test_text_that_is_no_unicode_is_stored_escaped(tmp_path):
@@ -121,9 +127,7 @@ def test_text_that_is_no_unicode_is_stored_escaped(tmp_path):
     add(tmp_path, "x", [reject_row(rejection, "run", at(1))], REJECTS)
     message = pq.read_table(tmp_path / "rejects")["message"][0].as_py()
     assert message == "/m/caf\\udce9.mp3: read-only"
-    features = TrackFeatures(
-        track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), np.zeros((1, 128), np.uint8), "f", ("\udcff",)
-    )
-    row = result_row(features, np.array([[0.2, 0.8]], np.float32), LABELS, TagConfig("id", "f", "run"))
+    features = TrackFeatures(track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), LOUD, "f", ("\udcff",))
+    row = result_row(features, np.array([[0.2, 0.8, 0]], np.float32), PREDICTOR, TagConfig("id", "f", "run"))
     add(tmp_path, "x", [row], RESULTS)
     assert newest_results(tmp_path, ["genre_before"])["genre_before"][0].as_py() == ["\\udcff"]

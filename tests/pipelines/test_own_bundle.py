@@ -81,7 +81,7 @@ def test_what_the_model_was_sure_of_counts_where_that_is_asked_for(catalog, tmp_
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--sure", "0.9"], "--sure goes with"), (["--corrections", "--stored-log-mels"], "give one of")],
+    [(["--sure", "0.9"], "--sure goes with"), (["--corrections", "--stored-log-mels"], "--stored-log-mels goes with")],
 )
 def test_options_that_do_not_go_together_are_one_line(catalog, tmp_path, options, message, capsys):
     assert run("shards", catalog / "tagged", "--output", tmp_path / "shards", *options) == 2

@@ -243,7 +243,7 @@ def test_a_signature_survives_gain_and_tells_recordings_apart():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--labels", "LABELS", "--stored-log-mels"], "give one of"),
+        (["--labels", "LABELS", "--corrections"], "give one of"),
         (["--claims", "nowhere.json", "--stored-log-mels"], "name a JSON file"),
         (["--split-shares", "train", "--stored-log-mels"], "write it like"),
         (["--stored-log-mels"], "no NAME.npy.xz"),

@@ -277,7 +277,18 @@ def test_tags_are_written_only_when_asked_and_confirmed_and_come_off_again(libra
     mine = tmp_path / "mine"
     shutil.copytree(library / "Some Artist", mine)
     before = {p.name: p.read_bytes() for p in mine.iterdir()}
-    arguments = ["tag", mine, "--output", tmp_path / "out", "--write-tags", "fill", "--min-confidence", "0"]
+    arguments = [
+        "tag",
+        mine,
+        "--output",
+        tmp_path / "out",
+        "--write-tags",
+        "fill",
+        "--min-confidence",
+        "0",
+        "--max-unknown",
+        "1",
+    ]
     refused = genrebeam(*arguments, code=2)
     assert "add --yes" in refused.stderr
     assert not (tmp_path / "out" / "results").exists()  # refused before the work, not after
@@ -297,7 +308,7 @@ def test_a_library_that_moved_is_followed(library, tmp_path):
     old, new, out = tmp_path / "old", tmp_path / "elsewhere" / "new", tmp_path / "out"
     shutil.copytree(library, old)
     before = {path.relative_to(old): path.read_bytes() for path in old.rglob("*") if path.is_file()}
-    write = ["--min-confidence", "0", "--write-tags", "overwrite", "--yes"]
+    write = ["--min-confidence", "0", "--max-unknown", "1", "--write-tags", "overwrite", "--yes"]
     genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
     genrebeam("apply", out, *write)
     new.parent.mkdir()

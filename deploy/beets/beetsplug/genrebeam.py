@@ -21,7 +21,7 @@ class GenrebeamPlugin(BeetsPlugin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config.add({"auto": True, "min_confidence": 0.5, "model": "", "batch": 32})
+        self.config.add({"auto": True, "min_confidence": 0.5, "max_unknown": 0.5, "model": "", "batch": 32})
         self._tagger: GenreTagger | None = None
         if self.config["auto"].get(bool):
             self.import_stages = [self._imported]
@@ -61,7 +61,10 @@ class GenrebeamPlugin(BeetsPlugin):
     def _store(self, item: Item, heard: Heard | GenrebeamError, *, write: bool, pretend: bool) -> None:
         if not isinstance(heard, Heard):
             self._log.warning("not heard: {}", heard)
-        elif heard.confidence < self.config["min_confidence"].as_number():
+        elif (
+            heard.confidence < self.config["min_confidence"].as_number()
+            or (heard.unknown or 0.0) > self.config["max_unknown"].as_number()
+        ):
             self._log.info("unsure, left alone: {} ({} {:.0%})", item, heard.genre, heard.confidence)
         else:
             genre = spelled(heard.genre)

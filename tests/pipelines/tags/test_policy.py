@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ def test_two_labels_with_one_name_are_written_once() -> None:
     names = (("metal", ("Rock",)),)
     decision = decided((), heard(("rock", 0.6), ("metal", 0.55)), max_genres=2, names=names)
     assert genres(decision) == ("Rock",)
+
+
+def test_music_of_none_of_the_genres_is_left_alone() -> None:
+    found = dataclasses.replace(heard(("jazz", 0.9)), unknown=0.6)
+    assert decided((), found).outcome is Outcome.UNSURE
+    assert decided((), found, max_unknown=0.7).outcome is Outcome.WRITE
+    assert decided((), dataclasses.replace(found, corrected=True)).outcome is Outcome.WRITE
 
 
 def test_unsure_genres_are_not_written() -> None:
@@ -131,6 +139,7 @@ def test_labels_are_spelled_as_id3_spells_them() -> None:
     assert [spelled(label) for label in labels] == (
         "Blues Classical Country Disco Hip-Hop Jazz Metal Pop Reggae Rock".split()
     )
+    assert [spelled(label) for label in ("rnb", "world", "newage", "rap")] == ["R&B", "World Music", "New Age", "Rap"]
     assert spelled("Zouk Machine") == "Zouk Machine"
     assert spelled("made up") == "made up"
 
@@ -163,7 +172,9 @@ def test_spelling_with_other_case_and_blanks_is_the_same_genre(genre: str) -> No
     assert same(f" {genre} ") == same(genre)
 
 
-@pytest.mark.parametrize("options", [{"policy": "all"}, {"min_confidence": 1.5}, {"max_genres": 0}])
+@pytest.mark.parametrize(
+    "options", [{"policy": "all"}, {"min_confidence": 1.5}, {"max_unknown": -1}, {"max_genres": 0}]
+)
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="choose"):
         TagPolicy(**options)

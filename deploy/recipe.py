@@ -1,0 +1,137 @@
+"""What the shipped bundles learn from, out of the development data: a table of labels and a table of targets.
+
+    python deploy/recipe.py DATA OUTPUT
+
+`labels-*.csv` are for `genrebeam shards --stored-log-mels --labels`: the sixteen genres, the ten of GTZAN, and these
+without the songs, whose pop and hip hop are not GTZAN's. `targets.parquet` is for `genrebeam train --targets`.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipelines.library.labels import from_table, gtzan10_claims
+
+GTZAN10 = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+# Emotify's folders: classical and electronic are sure, of pop and rock "one of the two" is.
+_EMOTIFY = {"classical": "classical", "electronic": "electronic", "pop": "pop; rock", "rock": "rock; pop"}
+_MUSIC = ("Music", "Scary music")  # the first and the last of AudioSet's classes of music, as they are numbered
+
+
+def labels(data: Path) -> Iterator[dict[str, str]]:
+    """One row for each stored clip: track_id as the shards have it, genres (best first), artist.
+
+    GTZAN's clips outside of its fault-filtered split are left out.
+    """
+    songs = {row["track_id"]: row for row in _rows(data / "teacher" / "allmusic_genre16.csv")}
+    for name in ("gtzan", "allmusic", "emotify", "songs", "unlabelled"):
+        for row in _rows(data / "logmel" / f"{name}.csv"):
+            if row.get("split") == "excluded":
+                continue
+            genres = {
+                "gtzan": row.get("genre", ""),
+                "allmusic": songs.get(row["track_id"], {}).get("genre16", ""),
+                "emotify": _EMOTIFY.get(row.get("folder_genre", ""), ""),
+                "songs": row.get("genre16", ""),
+            }.get(name, "")
+            yield {"track_id": f"{name}/{row['track_id']}", "genres": genres, "artist": row.get("artist", "")}
+
+
+def gtzan10(data: Path) -> dict[str, list[str] | None]:
+    """Which of GTZAN's ten each clip is, in the narrower sense that GTZAN has of them.
+
+    AllMusic's and Emotify's artists have been given theirs by hand (pipelines/data/claims_gtzan10.json), songs bring
+    their own. What is of some of the sixteen, but of none of the ten, is "none of these"; of the rest nothing is known.
+    """
+    sixteen = {row["track_id"]: _words(row["genres"]) for row in labels(data)}
+    found: dict[str, list[str] | None] = {}
+    for name in ("gtzan", "allmusic", "emotify", "songs"):
+        for clip, label in from_table(data / "logmel" / f"{name}.csv", gtzan10_claims()).items():
+            words = sixteen.get(f"{name}/{clip}", [])
+            is_other = bool(words) and not set(words) & set(GTZAN10)
+            found[f"{name}/{clip}"] = list(label.genres) or ([] if is_other else None)
+    return found
+
+
+def targets(data: Path) -> pa.Table:
+    """What two networks with large pre-training say of the clips: tags, AudioSet's classes of music, an embedding.
+
+    GTZAN's numbers come from other sound (rebuilt from log-Mels) or another program: standardised by themselves.
+    """
+    names = [row["display_name"] for row in _rows(data / "teacher" / "audioset_labels.csv")]
+    music = slice(names.index(_MUSIC[0]), names.index(_MUSIC[1]) + 1)
+    found: dict[str, dict[str, NDArray[np.float32]]] = {"tags": {}, "audioset": {}, "embedding": {}}
+
+    def put(head: str, parts: dict[str, tuple[NDArray[np.str_], NDArray[np.float16]]]) -> None:
+        together = np.concatenate([values.astype(np.float32) for _, values in parts.values()])
+        mean, spread = together.mean(axis=0), together.std(axis=0) + 1e-6
+        for name, (ids, values) in parts.items():
+            scaled = (values.astype(np.float32) - mean) / spread
+            found[head] |= {f"{name}/{i}": row for i, row in zip(ids, scaled, strict=True)}
+
+    sets = {name: np.load(data / "teacher" / f"{name}.npz") for name in ("allmusic", "songs", "gtzan")}
+    for head, key, part in (
+        ("tags", "msd_tag_logits", slice(None)),
+        ("audioset", "audioset_logits", music),
+        ("embedding", "audioset_embedding", slice(None)),
+    ):
+        put(head, {name: (sets[name]["track_id"], sets[name][key][:, part]) for name in ("allmusic", "songs")})
+        if key in sets["gtzan"]:
+            put(head, {"gtzan": (sets["gtzan"]["track_id"], sets["gtzan"][key][:, part])})
+    of_gtzan = np.load(data / "teacher" / "gtzan_train_msd_tags.npz")
+    shares = np.clip(of_gtzan["msd_tag_probabilities"].astype(np.float32), 1e-4, 1 - 1e-4)
+    put("tags", {"gtzan": (of_gtzan["track_id"], np.log(shares / (1 - shares)))})
+    ten = gtzan10(data)
+    ids = sorted(set(ten).union(*found.values()))
+    columns = {
+        head: pa.array([_listed(values.get(i)) for i in ids], pa.list_(pa.float32())) for head, values in found.items()
+    }
+    columns["gtzan10"] = pa.array([ten.get(i) for i in ids], pa.list_(pa.string()))
+    note = "EfficientAT mn04 (AudioSet) and musicnn (Million Song Dataset), neither of them trained on these labels"
+    return pa.table({"track_id": ids, **columns}).replace_schema_metadata({"genrebeam.note": note})
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(";") if word.strip()]
+
+
+def _listed(values: NDArray[np.float32] | None) -> list[float] | None:
+    return None if values is None else values.tolist()
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        yield from csv.DictReader(stream)
+
+
+def _write(file: Path, rows: list[dict[str, str]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["track_id", "genres", "artist"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(data: str, output: str) -> None:
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, ten = list(labels(Path(data))), gtzan10(Path(data))
+    _write(folder / "labels-genres16.csv", rows)
+    # Of none of the ten: under its own name, which is none of the ten either.
+    words = {row["track_id"]: ten.get(row["track_id"]) for row in rows}
+    known = [row for row in rows if words[row["track_id"]] is not None]
+    in_ten = [row | {"genres": "; ".join(words[row["track_id"]] or [row["genres"]])} for row in known]
+    _write(folder / "labels-gtzan10.csv", in_ten)
+    _write(folder / "labels-narrow.csv", [row for row in in_ten if not row["track_id"].startswith("songs/")])
+    pq.write_table(targets(Path(data)), folder / "targets.parquet", compression="zstd")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
