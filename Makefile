@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture torture-tag model clean flink-smoke prism-smoke
+.PHONY: help tag demo test lint format bench bench-apply torture torture-engine torture-tag model clean flink-smoke prism-smoke
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3
 
 torture: $(READY)  ## kill -9 at 200 random moments while tags are written and taken off again
 	$(RUN) tests/torture.py $(ARGS)
+
+torture-engine: $(READY)  ## The same with Beam's local runner: drivers and workers die while tags are written
+	$(RUN) tests/torture.py --engine --kills 50 --copies 40 $(ARGS)
 
 torture-tag: $(READY)  ## kill -9 of drivers and workers while a library is tagged
 	$(RUN) tests/torture_tag.py $(ARGS)

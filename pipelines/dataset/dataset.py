@@ -9,7 +9,6 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
-import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from features.errors import LedgerError, UsageError
 from features.schema import Rejection
 from pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
-from pipelines.storage.folders import Folder, folder_at
+from pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
 CORRECTIONS_DIR = "corrections"
@@ -143,8 +142,7 @@ class Dataset:
 
     def save_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """Write run-RUN_ID.json, in place of an older state of it; raises OSError."""
-        with self.folder.new(f"run-{run_id}.json") as path:
-            path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        write_json(self.folder, f"run-{run_id}.json", report)
 
 
 def schema_of(kind: str, columns: Sequence[str] | None = None) -> pa.Schema:

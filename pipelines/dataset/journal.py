@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from pipelines.dataset.dataset import JOURNAL_DIR, Dataset
 from pipelines.dataset.schema import JOURNAL
-from pipelines.storage.folders import Folder
+from pipelines.storage.folders import write_json
 from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
 from pipelines.tags.patch import Former
@@ -145,7 +144,7 @@ class Origins:
 
 @contextlib.contextmanager
 def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
-    """Clear up behind killed runs, then keep a mark while this one is under way. Only with the dataset's lock.
+    """Clear up behind killed runs, and leave a mark when this one has ended well. Only with the dataset's lock.
 
     The copies that killed runs left are found through the journal: nothing is deleted that is not in it.
     """
@@ -161,16 +160,7 @@ def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None
                 if local := local_path(uri):
                     remove_leftover(os.path.realpath(local), temporary)
     for owner in sorted(killed):
-        _mark(folder, owner, {"status": "killed"})
-    status = "failed"
-    try:
-        yield
-        status = "finished"
-    finally:  # an exception of Python leaves no copies behind, so the run counts as ended
-        _mark(folder, run_id, {"status": status, **summary})
+        write_json(folder, f"{owner}.json", {"run_id": owner, "status": "killed"})
+    yield  # a run that fails gets no mark: its workers may have been killed with copies in the making
+    write_json(folder, f"{run_id}.json", {"run_id": run_id, "status": "finished", **summary})
     dataset.merge(JOURNAL_DIR)
-
-
-def _mark(folder: Folder, run_id: str, content: dict[str, Any]) -> None:
-    with folder.new(f"{run_id}.json") as path:
-        path.write_text(json.dumps({"run_id": run_id, **content}, indent=2, default=str) + "\n", encoding="utf-8")
