@@ -98,10 +98,10 @@ def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after
         if driver.poll() is None:
             rng.choice(victims).kill()
             counts["drivers" if victims == [driver] else "workers"] += 1
-        driver.wait(timeout=120)
-        _, left = psutil.wait_procs(family, timeout=60)
+        driver.wait(timeout=900)
+        _, left = psutil.wait_procs(family, timeout=120)
         assert not left, f"left behind: {left}"
-    return driver.wait(timeout=300) == 0
+    return driver.wait(timeout=3600) == 0
 
 
 def journal_agrees(music: Path, output: Path) -> bool:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.dataset.dataset import JOURNAL_DIR, Dataset
+from pipelines.dataset.keys import keys_of
 from pipelines.dataset.schema import JOURNAL
 from pipelines.storage.folders import write_json
 from pipelines.storage.places import local_path
@@ -115,31 +117,55 @@ class Origins:
 
     Writing a tag changes a file's size, perhaps its time, and not its sound: whoever compares sizes and times to tell
     whether a file has to be analysed again compares what `of` makes of them.
+
+    Attributes:
+        roots: key of (track_id, size, mtime_us) to that of the version before we ever wrote to the file.
     """
 
-    roots: Mapping[tuple[str, Version], Version]
+    roots: Mapping[int, int]
 
     @staticmethod
     def read(place: Dataset | str | os.PathLike[str]) -> Origins:
         """Raises LedgerError."""
-        names = ["track_id", "at", "size_before", "mtime_ns_before", "size_after", "mtime_ns_after"]
-        table = read(place, names)
-        roots: dict[tuple[str, Version], Version] = {}
-        for track_id, _, size, mtime, new_size, new_mtime in zip(*(table[n].to_pylist() for n in names), strict=True):
-            before, after = (size, mtime // 1000), (new_size, None if new_mtime is None else new_mtime // 1000)
-            roots[track_id, after] = roots.get((track_id, before), before)
+        empty = np.empty(0, np.int64)
+        parts = [(empty, empty, empty)]
+        for table in Dataset.at(place).tables(JOURNAL_DIR, ["at", *_CHANGE]):
+            track_ids, before, after = _versions(table)
+            keys = (keys_of(track_ids, *zip(*versions, strict=True)) for versions in (before, after) if versions)
+            parts.append((table["at"].cast(pa.int64()).to_numpy(), *keys) if len(table) else parts[0])
+        at, old, new = (np.concatenate(column) for column in zip(*parts, strict=True))
+        roots: dict[int, int] = {}
+        for row in np.argsort(at, kind="stable").tolist():
+            before_key = int(old[row])
+            roots[int(new[row])] = roots.get(before_key, before_key)
         return Origins(roots)
 
-    def of(self, track_id: str, size: int, mtime_us: int) -> Version:
-        """The version of the file that was there before we ever wrote to it."""
-        return self.roots.get((track_id, (size, mtime_us)), (size, mtime_us))
+    def of(self, keys: Iterable[int]) -> list[int]:
+        """Keys of versions to those of the versions that were there before we ever wrote to the files."""
+        return [self.roots.get(key, key) for key in keys]
 
-    def families(self) -> dict[tuple[str, Version], set[Version]]:
-        """Track and original version -> all versions that came of it, itself among them."""
-        result: dict[tuple[str, Version], set[Version]] = {}
-        for (track_id, version), root in self.roots.items():
-            result.setdefault((track_id, root), {root}).add(version)
+    def families(self, place: Dataset | str | os.PathLike[str]) -> dict[int, set[Version]]:
+        """Key of an original version -> all versions that came of it, itself among them; raises LedgerError."""
+        result: dict[int, set[Version]] = {}
+        for table in Dataset.at(place).tables(JOURNAL_DIR, _CHANGE):
+            for track_id, before, after in zip(*_versions(table), strict=True):
+                (root,) = self.of([hash((track_id, *after))])
+                result.setdefault(root, set()).update((before, after))
         return result
+
+
+_CHANGE = ["track_id", "size_before", "mtime_ns_before", "size_after", "mtime_ns_after"]
+
+
+def _versions(table: pa.Table) -> tuple[list[str], list[Version], list[Version]]:
+    """Tracks, and their versions before and after."""
+    track_ids, size, mtime, new_size, new_mtime = (table[name].to_pylist() for name in _CHANGE)
+    before = [(size, mtime_ns // 1000) for size, mtime_ns in zip(size, mtime, strict=True)]
+    after = [
+        (size, None if mtime_ns is None else mtime_ns // 1000)
+        for size, mtime_ns in zip(new_size, new_mtime, strict=True)
+    ]
+    return track_ids, before, after
 
 
 @contextlib.contextmanager

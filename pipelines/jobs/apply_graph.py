@@ -45,9 +45,11 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     with dataset.lock(), journal.run(dataset, run_id, summary):
         rows = results_to_write(dataset, only_corrected=options.only_corrected)
         engine.check_places([("DIR", str(dataset)), *(("the file", uri) for uri in rows["uri"].to_pylist())])
-        write_plan(dataset.folder, plan, rows)
+        counts: dict[str, int] = {}
         try:
-            if engine.is_local:
+            if not write_plan(dataset.folder, plan, [rows], len(rows)):
+                pass  # nothing to do
+            elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
                     counts = run_apart(_run, engine, plan, task, progress.name)
             else:
