@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture torture-engine torture-tag model clean flink-smoke prism-smoke
+.PHONY: help tag demo test lint format bench bench-apply torture torture-engine torture-tag model clean flink-smoke flink-test prism-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored lo
 bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers
 	$(RUN) tests/bench/apply_files_per_s.py
 
+simulate: $(READY)  ## Ten million tracks through everything but the hearing: the driver's seconds and memory
+	$(RUN) tests/bench/simulate.py $(ARGS)
+
 torture: $(READY)  ## kill -9 at 200 random moments while tags are written and taken off again
 	$(RUN) tests/torture.py $(ARGS)
 
@@ -87,6 +90,9 @@ model: $(BUNDLES)  ## Train the shipped model again from stored log-Mels (needs 
 
 flink-smoke: $(READY)  ## The same graph on an embedded Flink (Java; the job server comes from Maven, or FLINK_JOB_SERVER_JAR=file)
 	$(RUN) deploy/smoke.py flink $(if $(FLINK_JOB_SERVER_JAR),--jar $(FLINK_JOB_SERVER_JAR))
+
+flink-test: $(READY)  ## A Flink cluster of two TaskManagers, one killed in the middle (JAR=file, FLINK_HOME=folder)
+	$(RUN) deploy/flink_cluster.py $(addprefix --jar ,$(or $(JAR),$(FLINK_JOB_SERVER_JAR))) $(if $(FLINK_HOME),--flink $(FLINK_HOME)) $(ARGS)
 
 prism-smoke: $(READY)  ## The same graph on Beam's Prism engine (built with Go, or PRISM=file)
 	$(RUN) deploy/smoke.py prism $(if $(PRISM),--prism $(PRISM))
