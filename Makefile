@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-tag model clean flink-smoke prism-smoke
+.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored lo
 bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers
 	$(RUN) tests/bench/apply_files_per_s.py
 
+simulate: $(READY)  ## Ten million tracks through everything but the hearing: the driver's seconds and memory
+	$(RUN) tests/bench/simulate.py $(ARGS)
+
 torture: $(READY) fuzz  ## kill -9 at 200 random moments while tags are written and taken off again; and fuzz
 	$(RUN) tests/torture.py $(ARGS)
 
@@ -62,6 +65,9 @@ SEED    ?= 1
 
 fuzz: $(READY)  ## Damaged tag files through fill, merge, overwrite and undo [MUTANTS=5000] [SEED=1]
 	$(RUN) tests/fuzz.py --mutants $(MUTANTS) --seed $(SEED) --samples $(DATA)/cases --samples $(DATA)/oddities
+
+torture-engine: $(READY)  ## The same with Beam's local runner: drivers and workers die while tags are written
+	$(RUN) tests/torture.py --engine --kills 50 --copies 40 $(ARGS)
 
 torture-tag: $(READY)  ## kill -9 of drivers and workers while a library is tagged
 	$(RUN) tests/torture_tag.py $(ARGS)
@@ -101,6 +107,9 @@ model: $(foreach model,$(MODELS),$(WORK)/shards-$(model)/dataset.json $(foreach 
 
 flink-smoke: $(READY)  ## The same graph on an embedded Flink (Java; the job server comes from Maven, or FLINK_JOB_SERVER_JAR=file)
 	$(RUN) deploy/smoke.py flink $(if $(FLINK_JOB_SERVER_JAR),--jar $(FLINK_JOB_SERVER_JAR))
+
+flink-test: $(READY)  ## A Flink cluster of two TaskManagers, one killed in the middle (JAR=file, FLINK_HOME=folder)
+	$(RUN) deploy/flink_cluster.py $(addprefix --jar ,$(or $(JAR),$(FLINK_JOB_SERVER_JAR))) $(if $(FLINK_HOME),--flink $(FLINK_HOME)) $(ARGS)
 
 prism-smoke: $(READY)  ## The same graph on Beam's Prism engine (built with Go, or PRISM=file)
 	$(RUN) deploy/smoke.py prism $(if $(PRISM),--prism $(PRISM))

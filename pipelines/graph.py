@@ -101,11 +101,13 @@ def write_features(
     return features | "Write features" >> beam.ParDo(WriteFeatures(folder, run_id, every_s))
 
 
-def apply_tags(pipeline: beam.Pipeline, folder: str, name: str, task: Task) -> beam.PCollection[Done]:
+def apply_tags(
+    pipeline: beam.Pipeline, folder: str, name: str, task: Task, progress_path: str | None = None
+) -> beam.PCollection[Done]:
     """Write tags into the files of a plan, whose rows `wanted_from_row` understands."""
     return (
         read_plan(pipeline, folder, name)
         | "As wanted tags" >> beam.Map(wanted_from_row).with_output_types(Wanted)
         | "In journal batches" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
-        | "Write tags" >> beam.ParDo(WriteTags(task)).with_output_types(Done)
+        | "Write tags" >> beam.ParDo(WriteTags(task, progress_path)).with_output_types(Done)
     )

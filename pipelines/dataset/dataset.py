@@ -9,7 +9,6 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
-import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from features.errors import LedgerError, UsageError
 from features.schema import Rejection
 from pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
-from pipelines.storage.folders import Folder, folder_at
+from pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
 CORRECTIONS_DIR = "corrections"
@@ -34,6 +33,10 @@ _ADVICE = {
 }
 _MERGED = "-all"  # what the name of a file ends with that was merged of smaller ones
 _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time
+
+
+class MergedMeanwhile(LedgerError):
+    """A file was removed after it was listed; its rows are in another by now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +65,16 @@ class Dataset:
         """Hold it against a second run; raises UsageError."""
         return self.folder.lock()
 
-    def files(self, kind: str) -> list[str]:
-        """Names of the files of a kind, of all runs, sorted; raises UsageError."""
-        return [name for name in (self.folder / kind).names() if name.endswith(".parquet")]
+    def files(self, kind: str, *, run_id: str = "") -> list[str]:
+        """Names of the files of a kind, of one run or of all, sorted; raises UsageError."""
+        names = (self.folder / kind).names()
+        return [name for name in names if name.endswith(".parquet") and name.startswith(run_id)]
 
     def read(self, kind: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One file. Columns that it is too old to have are null.
 
         Raises:
+            MergedMeanwhile: it is not there any more.
             LedgerError: it is no readable Parquet file or lacks a column that every row must have.
         """
         schema = schema_of(kind, columns)
@@ -85,15 +90,32 @@ class Dataset:
             return table.select(schema.names).cast(schema)
         except (pa.ArrowException, OSError, KeyError) as error:
             reason = str(error).splitlines()[0]
-            raise LedgerError(
+            gone = isinstance(error, FileNotFoundError)
+            raise (MergedMeanwhile if gone else LedgerError)(
                 f"{self}/{kind}/{name}: not a readable {kind} file ({reason}); {_ADVICE[kind]}"
             ) from error
 
     def tables(self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
         """File by file, because a million rows with their chunk scores do not fit into memory; raises LedgerError."""
-        for name in self.files(kind):
-            if name.startswith(run_id):
-                yield self.read(kind, name, columns)
+        return (table for _, table in self.named_tables(kind, columns, run_id=run_id))
+
+    def named_tables(
+        self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = ""
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The same with the names of the files.
+
+        Where a merge removes a file meanwhile, its rows come from the merged one, and others come twice: the newest row
+        of a track counts, so that means the same.
+        """
+        seen: set[str] = set()
+        while waiting := [name for name in self.files(kind, run_id=run_id) if name not in seen]:
+            for name in waiting:
+                try:
+                    table = self.read(kind, name, columns)
+                except MergedMeanwhile:
+                    break
+                seen.add(name)
+                yield name, table
 
     def rows(self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "") -> pa.Table:
         """All rows in one table; raises LedgerError."""
@@ -143,8 +165,7 @@ class Dataset:
 
     def save_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """Write run-RUN_ID.json, in place of an older state of it; raises OSError."""
-        with self.folder.new(f"run-{run_id}.json") as path:
-            path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        write_json(self.folder, f"run-{run_id}.json", report)
 
 
 def schema_of(kind: str, columns: Sequence[str] | None = None) -> pa.Schema:

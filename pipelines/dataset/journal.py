@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.dataset.dataset import JOURNAL_DIR, Dataset
+from pipelines.dataset.keys import keys_of
 from pipelines.dataset.schema import JOURNAL
-from pipelines.storage.folders import Folder
+from pipelines.storage.folders import write_json
 from pipelines.storage.places import local_path
 from pipelines.tags.change import Kept
 from pipelines.tags.patch import Former
@@ -116,36 +117,60 @@ class Origins:
 
     Writing a tag changes a file's size, perhaps its time, and not its sound: whoever compares sizes and times to tell
     whether a file has to be analysed again compares what `of` makes of them.
+
+    Attributes:
+        roots: key of (track_id, size, mtime_us) to that of the version before we ever wrote to the file.
     """
 
-    roots: Mapping[tuple[str, Version], Version]
+    roots: Mapping[int, int]
 
     @staticmethod
     def read(place: Dataset | str | os.PathLike[str]) -> Origins:
         """Raises LedgerError."""
-        names = ["track_id", "at", "size_before", "mtime_ns_before", "size_after", "mtime_ns_after"]
-        table = read(place, names)
-        roots: dict[tuple[str, Version], Version] = {}
-        for track_id, _, size, mtime, new_size, new_mtime in zip(*(table[n].to_pylist() for n in names), strict=True):
-            before, after = (size, mtime // 1000), (new_size, None if new_mtime is None else new_mtime // 1000)
-            roots[track_id, after] = roots.get((track_id, before), before)
+        empty = np.empty(0, np.int64)
+        parts = [(empty, empty, empty)]
+        for table in Dataset.at(place).tables(JOURNAL_DIR, ["at", *_CHANGE]):
+            track_ids, before, after = _versions(table)
+            keys = (keys_of(track_ids, *zip(*versions, strict=True)) for versions in (before, after) if versions)
+            parts.append((table["at"].cast(pa.int64()).to_numpy(), *keys) if len(table) else parts[0])
+        at, old, new = (np.concatenate(column) for column in zip(*parts, strict=True))
+        roots: dict[int, int] = {}
+        for row in np.argsort(at, kind="stable").tolist():
+            before_key = int(old[row])
+            roots[int(new[row])] = roots.get(before_key, before_key)
         return Origins(roots)
 
-    def of(self, track_id: str, size: int, mtime_us: int) -> Version:
-        """The version of the file that was there before we ever wrote to it."""
-        return self.roots.get((track_id, (size, mtime_us)), (size, mtime_us))
+    def of(self, keys: Iterable[int]) -> list[int]:
+        """Keys of versions to those of the versions that were there before we ever wrote to the files."""
+        return [self.roots.get(key, key) for key in keys]
 
-    def families(self) -> dict[tuple[str, Version], set[Version]]:
-        """Track and original version -> all versions that came of it, itself among them."""
-        result: dict[tuple[str, Version], set[Version]] = {}
-        for (track_id, version), root in self.roots.items():
-            result.setdefault((track_id, root), {root}).add(version)
+    def families(self, place: Dataset | str | os.PathLike[str]) -> dict[int, set[Version]]:
+        """Key of an original version -> all versions that came of it, itself among them; raises LedgerError."""
+        result: dict[int, set[Version]] = {}
+        for table in Dataset.at(place).tables(JOURNAL_DIR, _CHANGE):
+            for track_id, before, after in zip(*_versions(table), strict=True):
+                (root,) = self.of([hash((track_id, *after))])
+                result.setdefault(root, set()).update((before, after))
         return result
+
+
+_CHANGE = ["track_id", "size_before", "mtime_ns_before", "size_after", "mtime_ns_after"]
+
+
+def _versions(table: pa.Table) -> tuple[list[str], list[Version], list[Version]]:
+    """Tracks, and their versions before and after."""
+    track_ids, size, mtime, new_size, new_mtime = (table[name].to_pylist() for name in _CHANGE)
+    before = [(size, mtime_ns // 1000) for size, mtime_ns in zip(size, mtime, strict=True)]
+    after = [
+        (size, None if mtime_ns is None else mtime_ns // 1000)
+        for size, mtime_ns in zip(new_size, new_mtime, strict=True)
+    ]
+    return track_ids, before, after
 
 
 @contextlib.contextmanager
 def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
-    """Clear up behind killed runs, then keep a mark while this one is under way. Only with the dataset's lock.
+    """Clear up behind killed runs, and leave a mark when this one has ended well. Only with the dataset's lock.
 
     The copies that killed runs left are found through the journal: nothing is deleted that is not in it.
     """
@@ -161,16 +186,7 @@ def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None
                 if local := local_path(uri):
                     remove_leftover(os.path.realpath(local), temporary)
     for owner in sorted(killed):
-        _mark(folder, owner, {"status": "killed"})
-    status = "failed"
-    try:
-        yield
-        status = "finished"
-    finally:  # an exception of Python leaves no copies behind, so the run counts as ended
-        _mark(folder, run_id, {"status": status, **summary})
+        write_json(folder, f"{owner}.json", {"run_id": owner, "status": "killed"})
+    yield  # a run that fails gets no mark: its workers may have been killed with copies in the making
+    write_json(folder, f"{run_id}.json", {"run_id": run_id, "status": "finished", **summary})
     dataset.merge(JOURNAL_DIR)
-
-
-def _mark(folder: Folder, run_id: str, content: dict[str, Any]) -> None:
-    with folder.new(f"{run_id}.json") as path:
-        path.write_text(json.dumps({"run_id": run_id, **content}, indent=2, default=str) + "\n", encoding="utf-8")

@@ -10,18 +10,21 @@ import collections
 import dataclasses
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from features.schema import Track
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, schema_of
+from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, MergedMeanwhile, schema_of
 from pipelines.dataset.journal import Origins
+from pipelines.dataset.keys import Keys, find, keys_of, newest
+from pipelines.dataset.plan import as_table
 from pipelines.dataset.schema import RESULTS
 
-_KEY = ["track_id", "size", "mtime", "processed_at"]
 Place = Dataset | str | os.PathLike[str]
 
 
@@ -34,33 +37,62 @@ def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.T
     return Dataset.at(place).rows(kind, columns).sort_by("processed_at")
 
 
-def newest_results_by_file(place: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def newest_results_by_file(place: Place, columns: list[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
     """The newest result of each track that has one, a table for each file that holds any; raises LedgerError.
 
     File by file, because a million rows with their chunk scores do not fit into memory together.
+
+    Args:
+        run_id: look at what this run has written only.
     """
     dataset = Dataset.at(place)
-    files = dataset.files(RESULTS_DIR)
-    speaking: dict[str, tuple[int, int, int]] = {}  # track_id to when, which file, which row
-    for number, name in enumerate(files):
-        rows = dataset.read(RESULTS_DIR, name, ["track_id", "processed_at"])
-        times = rows["processed_at"].cast(pa.int64()).to_pylist()
-        for row, (track_id, when) in enumerate(zip(rows["track_id"].to_pylist(), times, strict=True)):
-            if track_id not in speaking or when >= speaking[track_id][0]:
-                speaking[track_id] = (when, number, row)
-    rejects = read_rows(dataset, REJECTS_DIR, ["track_id", "stage", "processed_at"])
-    # A tag that could not be written says nothing about what was heard.
-    rejects = rejects.filter(pc.not_equal(rejects["stage"], "apply"))
-    times = rejects["processed_at"].cast(pa.int64()).to_pylist()
-    for track_id, when in zip(rejects["track_id"].to_pylist(), times, strict=True):
-        if track_id in speaking and speaking[track_id][0] < when:
-            del speaking[track_id]
-    rows_of: dict[int, list[int]] = collections.defaultdict(list)
-    for _, number, row in speaking.values():
-        rows_of[number].append(row)
-    for number, numbers in sorted(rows_of.items()):
-        table = dataset.read(RESULTS_DIR, files[number], columns)
-        yield table.take(pa.array(sorted(numbers), pa.int64()))
+    told = np.empty(0, np.int64)
+    while True:
+        keys, when, _, rows = _read_keys(dataset, RESULTS_DIR, run_id=run_id)
+        speaking = newest(keys, when)
+        rejected, rejected_when, *_ = _read_keys(dataset, REJECTS_DIR, run_id=run_id)
+        latest = newest(rejected, rejected_when)
+        at = find(keys[speaking], rejected[latest])
+        if len(latest):
+            speaking = speaking[(at < 0) | (rejected_when[latest][at] <= when[speaking])]
+        speaking = np.sort(speaking[~np.isin(keys[speaking], told)])
+        end = 0
+        for name, count in rows.items():
+            start, end = end, end + count
+            own = speaking[np.searchsorted(speaking, start) : np.searchsorted(speaking, end)]
+            if len(own):
+                try:
+                    table = dataset.read(RESULTS_DIR, name, columns)
+                except MergedMeanwhile:
+                    break
+                told = np.append(told, keys[own])
+                yield table.take(pa.array(own - start))
+        else:
+            return
+
+
+def _read_keys(
+    dataset: Dataset,
+    kind: str,
+    says: Callable[[pa.Table], Keys] = lambda table: np.empty(0, np.int64),
+    columns: Sequence[str] = (),
+    run_id: str = "",
+) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
+    """Of all rows of a kind: keys of their tracks, times, what `says` makes of them, and how many each file has.
+
+    A tag that could not be written says nothing about what was heard, so such rejects are left out.
+    """
+    empty = np.empty(0, np.int64)
+    parts, lengths = [(empty, empty, empty)], {}
+    needed = ["track_id", "processed_at", *columns, *(["stage"] if kind == REJECTS_DIR else [])]
+    for name, table in dataset.named_tables(kind, needed, run_id=run_id):
+        if kind == REJECTS_DIR:
+            table = table.filter(pc.not_equal(table["stage"], "apply"))
+        times = table["processed_at"].cast(pa.int64()).to_numpy()
+        parts.append((keys_of(table["track_id"].to_pylist()), times, says(table)))
+        lengths[name] = len(table)
+    keys, when, said = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return keys, when, said, lengths
 
 
 def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
@@ -75,72 +107,113 @@ def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
     return rows.take(pa.array(order, pa.int64())).select(names)
 
 
-def follow(dataset: Dataset, tracks: Iterable[Track]) -> int:
-    """Let the results of tracks say where their files are now, and count those that had to: a library may move.
+def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
+    """Let the results of tracks say where their files are now: a library may move.
 
     A row is never changed. The newest one is added again with the new place, a microsecond younger and otherwise the
     same, so that it speaks for its track and what is written into the file (the date of the analysis) stays.
 
+    Args:
+        moved: track_id and uri of the tracks, as they are now.
+
     Raises:
         LedgerError: a file of the dataset cannot be read.
     """
-    places = {track.track_id: track.uri for track in tracks}
-    moved: set[str] = set()
-    for table in newest_results_by_file(dataset, ["track_id", "uri"]):
-        now = pa.array([places.get(track_id) for track_id in table["track_id"].to_pylist()], pa.string())
-        moved |= set(table["track_id"].filter(pc.not_equal(table["uri"], now)).to_pylist())
-    if not moved:
-        return 0
+    places = {track_id: uri for table in moved for track_id, uri in zip(*_lists(table), strict=True)}
+    if not places:
+        return
+    names = pa.array(places, pa.string())
     for table in newest_results_by_file(dataset):
         by_run: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-        for row in table.filter(pc.is_in(table["track_id"], pa.array(sorted(moved)))).to_pylist():
+        for row in table.filter(pc.is_in(table["track_id"], value_set=names)).to_pylist():
             younger = row["processed_at"] + dt.timedelta(microseconds=1)
             by_run[row["run_id"]].append(row | {"uri": places[row["track_id"]], "processed_at": younger})
         for run_id, rows in by_run.items():
             dataset.add(RESULTS_DIR, run_id, rows)
-    return len(moved)
+
+
+def _lists(table: pa.Table) -> list[list[Any]]:
+    return [column.to_pylist() for column in table.select(["track_id", "uri"]).columns]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """Keys of tracks, sorted, and for each the key of what its newest row says."""
+
+    keys: Keys
+    says: Keys
+
+    @classmethod
+    def of(cls, keys: Keys, when: NDArray[np.int64], says: Keys, *_: Any) -> _Known:
+        rows = newest(keys, when)
+        return cls(keys[rows], says[rows])
+
+    def confirms(self, keys: Keys, says: Keys) -> NDArray[np.bool_]:
+        """Whether each track's newest row says just that."""
+        at = find(keys, self.keys)
+        return (at >= 0) & (self.says[at] == says) if len(self.keys) else at >= 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
-    """For each track the version of the file that was last looked at, and by what.
+    """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: track_id to (size, mtime in microseconds, model fingerprint, vote).
-        rejected: track_id to (size, mtime in microseconds).
+        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote.
+        places: where its newest result says that it is.
+        rejected: what its newest reject says: version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
-    tagged: dict[str, tuple[int, int, str, str]]
-    rejected: dict[str, tuple[int, int]]
+    tagged: _Known
+    places: _Known
+    rejected: _Known
     origins: Origins
 
     @classmethod
     def read(cls, place: Place) -> Ledger:
         """Raises LedgerError where a file of the dataset cannot be read."""
         dataset = Dataset.at(place)
-        results = read_rows(dataset, RESULTS_DIR, [*_KEY, "model_fingerprint", "vote"])
-        rejects = read_rows(dataset, REJECTS_DIR, [*_KEY, "stage"])
-        rejects = rejects.filter(pc.not_equal(rejects["stage"], "apply"))
+        origins = Origins.read(dataset)
 
-        def columns(table: pa.Table, *names: str) -> list[list]:
-            return [(table[n].cast(pa.int64()) if n == "mtime" else table[n]).to_pylist() for n in names]
+        def heard(table: pa.Table) -> Keys:
+            roots = origins.of(_versions(table).tolist())
+            return keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
 
-        # Rows come oldest first, so the newest of a track is the one that stays.
-        tagged_ids, *tagged = columns(results, "track_id", "size", "mtime", "model_fingerprint", "vote")
-        rejected_ids, *rejected = columns(rejects, "track_id", "size", "mtime")
-        return cls(
-            dict(zip(tagged_ids, zip(*tagged, strict=True), strict=True)) if tagged_ids else {},
-            dict(zip(rejected_ids, zip(*rejected, strict=True), strict=True)) if rejected_ids else {},
-            Origins.read(dataset),
-        )
+        how = ["size", "mtime", "model_fingerprint", "vote"]
+        results = _read_keys(dataset, RESULTS_DIR, heard, how)
+        rejects = _read_keys(dataset, REJECTS_DIR, _versions, ["size", "mtime"])
+        places = _read_keys(dataset, RESULTS_DIR, lambda table: keys_of(table["uri"].to_pylist()), ["uri"])
+        return cls(_Known.of(*results), _Known.of(*places), _Known.of(*rejects), origins)
+
+    def are_tagged(self, tracks: pa.Table, fingerprint: str, vote: str) -> NDArray[np.bool_]:
+        """Whether these versions of files, with the columns of a Track, have results of this model and this vote."""
+        roots = self.origins.of(_versions(tracks).tolist())
+        says = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
+        return self.tagged.confirms(keys_of(tracks["track_id"].to_pylist()), says)
+
+    def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which tracks have a result that says they are elsewhere."""
+        keys = keys_of(tracks["track_id"].to_pylist())
+        is_there = find(keys, self.places.keys) >= 0
+        return is_there & ~self.places.confirms(keys, keys_of(tracks["uri"].to_pylist()))
+
+    def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Whether these versions of files were turned down; another model would not decode them either."""
+        return self.rejected.confirms(keys_of(tracks["track_id"].to_pylist()), _versions(tracks))
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str) -> bool:
-        """Whether this version of the file has a result of this model and this way of voting."""
-        size, mtime, *how = self.tagged.get(track.track_id, (-1, -1, "", ""))
-        now = self.origins.of(track.track_id, track.size, round(track.mtime * 1e6))
-        return now == self.origins.of(track.track_id, size, mtime) and how == [fingerprint, vote]
+        return bool(self.are_tagged(as_table([track]), fingerprint, vote)[0])
 
     def is_rejected(self, track: Track) -> bool:
-        """Whether this version of the file was turned down; another model would not decode it either."""
-        return self.rejected.get(track.track_id) == (track.size, round(track.mtime * 1e6))
+        return bool(self.are_rejected(as_table([track]))[0])
+
+
+def _versions(table: pa.Table) -> Keys:
+    """Keys of (track_id, size, mtime in microseconds); the time of a Track is in seconds."""
+    mtime = table["mtime"]
+    if pa.types.is_floating(mtime.type):
+        mtime_us = np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
+    else:
+        mtime_us = mtime.cast(pa.int64()).to_numpy()
+    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), mtime_us.tolist())

@@ -1,21 +1,72 @@
-"""The plan of a run: what is to be done, as a Parquet file beside the dataset, which workers read in parts."""
+"""Tracks in files: the plan of a run beside the dataset, which workers read in parts, and what the driver has to do."""
 
 from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.schema import Track
 from pipelines.storage.folders import Folder
 
 _PARTS, _LARGEST_PART = 2_000, 1_000  # parts of a large plan, and rows in one
 _BEGUN = ".begun"
+_TRACK = pa.schema([("uri", pa.string()), ("track_id", pa.string()), ("size", pa.int64()), ("mtime", pa.float64())])
 
 
-def write_plan(folder: Folder, name: str, rows: pa.Table) -> None:
-    """Write a plan in parts small enough to spread and few enough to name; raises OSError."""
-    part = min(max(1, len(rows) // _PARTS), _LARGEST_PART)
-    with folder.new(name) as path:
-        pq.write_table(rows, path, row_group_size=part, compression="zstd")
+def as_table(tracks: Iterable[Track]) -> pa.Table:
+    """Tracks as a table with the columns of a Track."""
+    rows = [(track.uri, track.track_id, track.size, track.mtime) for track in tracks]
+    columns = zip(*rows, strict=True) if rows else [()] * len(_TRACK)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, _TRACK, strict=True)], schema=_TRACK)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackFile:
+    """Any number of tracks in a file on this machine."""
+
+    path: Path
+
+    @staticmethod
+    def write(path: Path, tables: Iterable[pa.Table]) -> TrackFile:
+        """Raises OSError."""
+        with pq.ParquetWriter(path, _TRACK, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+        return TrackFile(path)
+
+    def __len__(self) -> int:
+        count: int = pq.read_metadata(self.path).num_rows
+        return count
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All of them, as they were written."""
+        with pq.ParquetFile(self.path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number)
+
+
+def write_plan(folder: Folder, name: str, tables: Iterable[pa.Table], count: int) -> int:
+    """Write a plan of about `count` rows in parts small enough to spread and few enough to name; raises OSError.
+
+    Returns:
+        How many rows there are. A plan without any is not written.
+    """
+    part = min(max(1, count // _PARTS), _LARGEST_PART)
+    tables = (table for table in tables if len(table))
+    first = next(tables, None)
+    if first is None:
+        return 0
+    written = 0
+    with folder.new(name) as path, pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table, row_group_size=part)
+            written += len(table)
+    return written
 
 
 def say_begun(folder: Folder, name: str) -> None:

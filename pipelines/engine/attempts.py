@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterator
+from typing import Protocol
 
 from features.errors import GenrebeamError
 
 _LOGGER = logging.getLogger(__name__)
 _DEATHS = 2  # of workers that had an item in hand, before it has to show alone what it does
 _IN_VAIN, _ALONE = 3, 5  # failures in a row, of runs over all that is left and over single items, with nothing done
-
-Item = TypeVar("Item", bound=Hashable)
 
 
 class EngineError(GenrebeamError):
@@ -25,65 +23,73 @@ class EngineError(GenrebeamError):
     exit_code = 1
 
 
-def work_off(
-    items: Sequence[Item],
-    launch: Callable[[Sequence[Item]], None],
-    *,
-    written: Callable[[], int],
-    left_of: Callable[[Sequence[Item]], list[Item]],
-    in_hand: Callable[[Sequence[Item]], list[Item]],
-    give_up_on: Callable[[Item, Exception], None],
-) -> None:
+class Work(Protocol):
+    """What there is to do. It may be millions of items; those that are named are few."""
+
+    def launch(self, *, last: Collection[str], without: Collection[str]) -> None:
+        """Do all that is left, some items at the end and some not at all. Returns when all is done, or raises."""
+
+    def launch_alone(self, item: str) -> None:
+        """Do one item."""
+
+    def written(self) -> int:
+        """A number that grows while results are written."""
+
+    def left_of(self, items: Collection[str]) -> set[str]:
+        """Which of some items are not done yet, according to what is durable."""
+
+    def in_hand(self) -> Collection[str]:
+        """What workers had begun and not ended when the last run failed."""
+
+    def give_up_on(self, item: str, error: Exception) -> None:
+        """Record an item that fails on its own."""
+
+
+def work_off(work: Work) -> None:
     """Launch a run over all items, and after a failure another over what is left.
 
     Items that workers had in hand come last in the next run; one that was in hand when workers died twice is then
     launched alone, and given up on if that fails. So an item that kills its worker costs itself only, and a worker that
     something else kills costs a few seconds.
 
-    Args:
-        launch: does items, and returns when all are done.
-        written: how many results there are by now.
-        left_of: which of some items are not done yet, according to what is durable.
-        in_hand: which of some items a worker had begun and not ended when the last run failed.
-        give_up_on: records an item that fails on its own.
-
     Raises:
         EngineError: run after run fails and nothing gets done; the reason is not in the items.
     """
-    deaths: collections.Counter[Item] = collections.Counter()
-    left, in_vain, lone = list(items), 0, 0
-    lost: list[tuple[Item, Exception]] = []
-    while left:
-        suspects = [item for item in left if deaths[item] >= _DEATHS]
-        stretch = suspects[:1] or sorted(left, key=lambda item: deaths[item])
-        before = written()
+    deaths: collections.Counter[str] = collections.Counter()
+    lost: dict[str, Exception] = {}
+    in_vain, lone, ended = 0, 0, False
+    while not ended:
+        left = work.left_of(deaths.keys() - lost.keys()) if deaths else set()
+        suspect = min((item for item in left if deaths[item] >= _DEATHS), default=None)
+        before = work.written()
         try:
-            launch(stretch)
+            if suspect is None:
+                work.launch(last=sorted(left, key=lambda item: (deaths[item], item)), without=lost)
+            else:
+                work.launch_alone(suspect)
         except GenrebeamError:
             raise
         except Exception as failure:
-            _LOGGER.warning("a run over %d items failed", len(stretch), exc_info=True)
-            if written() > before:
+            _LOGGER.warning("a run failed", exc_info=True)
+            if work.written() > before:
                 in_vain = lone = 0
-            elif suspects:
-                lone += 1
-            else:
+            elif suspect is None:
                 in_vain += 1
-            left = left_of(left)
+            else:
+                lone += 1
             if in_vain >= _IN_VAIN or lone >= _ALONE:
                 raise EngineError(f"the pipeline fails whatever the track: {last_line(failure)}") from failure
-            if not suspects:
-                deaths.update(in_hand(left))
-            elif stretch[0] in left:
-                lost.append((stretch[0], failure))
-                left.remove(stretch[0])
+            if suspect is None:
+                deaths.update(work.in_hand())
+            elif work.left_of([suspect]):
+                lost[suspect] = failure
         else:
             in_vain = lone = 0
-            done = set(stretch)
-            left = [item for item in left if item not in done]
-        if not (in_vain or lone) or not left:  # the engine works, so these items were the reason
-            for item, why in lost:
-                give_up_on(item, why)
+            ended = suspect is None
+        if not (in_vain or lone):  # the engine works, so these items were the reason
+            for item, why in lost.items():
+                work.give_up_on(item, why)
+                del deaths[item]
             lost.clear()
 
 

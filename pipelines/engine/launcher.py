@@ -13,15 +13,16 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from features.errors import GenrebeamError
 
 _LONGEST_MESSAGE = 20_000
+Result = TypeVar("Result")
 
 
-def run_apart(act: Callable[..., None], *arguments: Any) -> None:
-    """Call a function of a module, with arguments that can be pickled, in a fresh process, and wait for it.
+def run_apart(act: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
 
     Raises:
         GenrebeamError: as `act` raised it.
@@ -34,13 +35,14 @@ def run_apart(act: Callable[..., None], *arguments: Any) -> None:
     theirs.close()
     try:
         try:
-            failure: Exception | None = ours.recv()
+            result, failure = cast(tuple[Result, Exception | None], ours.recv())
         except EOFError:
             process.join()
-            failure = RuntimeError(f"the engine's process ended with {process.exitcode}")
+            raise RuntimeError(f"the engine's process ended with {process.exitcode}") from None
         if failure is not None:
             raise failure
         process.join()
+        return result
     finally:
         with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody of its group is left
             os.killpg(cast(int, process.pid), signal.SIGKILL)
@@ -48,18 +50,19 @@ def run_apart(act: Callable[..., None], *arguments: Any) -> None:
         process.join()
 
 
-def _act(answer: Connection, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _act(answer: Connection, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)  # a group of its own, with all the workers that it starts
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.excepthook = lambda failed: _end_with_worker(answer, failed)
+    result: Any = None
     failure: Exception | None = None
     try:
-        act(*arguments)
+        result = act(*arguments)
     except GenrebeamError as error:
         failure = error
     except Exception as error:
         failure = RuntimeError(str(error)[-_LONGEST_MESSAGE:] or type(error).__name__)
-    answer.send(failure)
+    answer.send((result, failure))
 
 
 def _end_with_parent() -> None:
@@ -73,5 +76,5 @@ def _end_with_worker(answer: Connection, failed: threading.ExceptHookArgs) -> No
     """Beam has a thread for each worker process, which fails with it."""
     threading.__excepthook__(failed)
     if failed.thread is not None and failed.thread.name == "run_worker":
-        answer.send(RuntimeError(f"{failed.exc_value}"))
+        answer.send((None, RuntimeError(f"{failed.exc_value}")))
         os.killpg(0, signal.SIGKILL)

@@ -38,7 +38,8 @@ class Engine:
 
     @property
     def is_local(self) -> bool:
-        return self.runner is None
+        """Whether it is Beam's local runner, whose worker processes are this machine's to watch."""
+        return self.runner is None or self.runner.rpartition(".")[2] == LOCAL_RUNNER.rpartition(".")[2]
 
     @property
     def workers_are_here(self) -> bool:

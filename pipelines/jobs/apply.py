@@ -28,6 +28,7 @@ from pipelines.dataset import journal
 from pipelines.dataset.corrections import read_corrections
 from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
+from pipelines.dataset.keys import keys_of
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
 from pipelines.storage.places import local_path
@@ -95,11 +96,11 @@ def results_to_write(dataset: Place, *, only_corrected: bool = False) -> pa.Tabl
         table = table.filter(pc.is_in(table["track_id"], value_set=pa.array(corrections, pa.string())))
     table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
     origins = Origins.read(dataset)
-    families = origins.families()
-    keys = list(zip(*(table[name].to_pylist() for name in ("track_id", "size", "mtime_us")), strict=True))
-    versions = [families.get((track_id, origins.of(track_id, *version))) for track_id, *version in keys]
+    families = origins.families(dataset)
+    track_ids, *version = (table[name].to_pylist() for name in ("track_id", "size", "mtime_us"))
+    versions = [families.get(root) for root in origins.of(keys_of(track_ids, *version).tolist())]
     column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
-    said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id, *_ in keys]
+    said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id in track_ids]
     correction = pa.array(said, pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]))
     return table.append_column("versions", column).append_column("correction", correction)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -14,10 +17,12 @@ from pipelines import graph
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Place
 from pipelines.dataset.plan import has_begun, remove_plan, write_plan
+from pipelines.engine.launcher import run_apart
+from pipelines.engine.progress import watched
 from pipelines.engine.runner import Engine
 from pipelines.engine.waiting import wait_for
 from pipelines.jobs.apply import ApplyReport, apply_results, new_task, results_to_write
-from pipelines.stages.changes import ApplyOptions
+from pipelines.stages.changes import ApplyOptions, Task
 from pipelines.stages.write_tags import NAMESPACE
 from pipelines.tags.policy import Outcome
 
@@ -40,29 +45,39 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     with dataset.lock(), journal.run(dataset, run_id, summary):
         rows = results_to_write(dataset, only_corrected=options.only_corrected)
         engine.check_places([("DIR", str(dataset)), *(("the file", uri) for uri in rows["uri"].to_pylist())])
-        write_plan(dataset.folder, plan, rows)
+        counts: dict[str, int] = {}
         try:
-            pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
-            rejections = (
-                graph.apply_tags(pipeline, str(dataset), plan, task)
-                | "Failures" >> beam.Filter(lambda one: one.outcome is Outcome.FAILED)
-                | "As rejections" >> beam.Map(lambda one: one.rejection)
-            )
-            graph.write_rejects(rejections, dataset, run_id)
-            result = pipeline.run()
-            wait_for(result, lambda: has_begun(dataset.folder, plan))
+            if not write_plan(dataset.folder, plan, [rows], len(rows)):
+                pass  # nothing to do
+            elif engine.is_local:
+                with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
+                    counts = run_apart(_run, engine, plan, task, progress.name)
+            else:
+                counts = _run(engine, plan, task)
         finally:
             remove_plan(dataset.folder, plan)
-        _count(report, result)
+        for name, count in counts.items():
+            if name.startswith("error:"):
+                report.errors[name.removeprefix("error:")] += count
+                report.outcomes[Outcome.FAILED.value] += count
+            else:
+                report.outcomes[name] += count
         summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
     return report
 
 
-def _count(report: ApplyReport, result: beam.runners.runner.PipelineResult) -> None:
-    for counter in result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:
-        name = counter.key.metric.name
-        if name.startswith("error:"):
-            report.errors[name.removeprefix("error:")] += counter.committed
-            report.outcomes[Outcome.FAILED.value] += counter.committed
-        else:
-            report.outcomes[name] += counter.committed
+def _run(engine: Engine, plan: str, task: Task, progress_path: str | None = None) -> dict[str, int]:
+    """Run the graph over a plan and wait for it; the counters of `WriteTags`."""
+    dataset = task.dataset
+    with watched(Path(progress_path)) if progress_path else contextlib.nullcontext():
+        pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
+        rejections = (
+            graph.apply_tags(pipeline, str(dataset), plan, task, progress_path)
+            | "Failures" >> beam.Filter(lambda one: one.outcome is Outcome.FAILED)
+            | "As rejections" >> beam.Map(lambda one: one.rejection)
+        )
+        graph.write_rejects(rejections, dataset, task.run_id)
+        result = pipeline.run()
+        wait_for(result, lambda: has_begun(dataset.folder, plan))
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    return {counter.key.metric.name: counter.committed for counter in counters}

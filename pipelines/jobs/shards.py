@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
 from features.config import FrontEnd
@@ -33,16 +34,20 @@ from features.schema import AudioInfo, Rejection, Track, TrackFeatures
 from model import shardset
 from model.shardset import ShardSet, Split
 from model.splits import position
+from pipelines import graph
 from pipelines.dataset.corrections import read_corrections, words_of
 from pipelines.dataset.dataset import existing
 from pipelines.dataset.ledger import Place, newest_results
+from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.dataset.schema import REJECTS, reject_row
 from pipelines.engine.runner import Engine
+from pipelines.engine.waiting import wait_for
 from pipelines.library.labels import Claims, from_table, straddling
 from pipelines.stages.extract import ExtractConfig, ExtractFeatures
 from pipelines.storage.folders import Folder, folder_at
 from pipelines.tags.words import same
 
+_PLAN = ".genrebeam-plan-shards.parquet"
 _PARTS = ".parts"  # one JSON file per finished shard, until dataset.json sums them up
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)  # shards do not depend on when they were written
 _SIGNATURE = (12, 24)  # time x frequency cells of a track's signature
@@ -193,6 +198,17 @@ class ShardPlan:
     def fingerprint(self, front_end: FrontEnd) -> str:
         return hashlib.sha256(repr((self, front_end.fingerprint())).encode()).hexdigest()[:16]
 
+    def to_row(self) -> dict[str, str]:
+        """As a row of a run's plan (dataset/plan.py)."""
+        return {"shard": json.dumps(dataclasses.asdict(self))}
+
+    @staticmethod
+    def from_row(row: Mapping[str, str]) -> ShardPlan:
+        shard = json.loads(row["shard"])
+        labelled = [(Track(**t), labels | {"genres": tuple(labels["genres"])}) for t, labels in shard["tracks"]]
+        tracks = tuple((track, Labels(**labels)) for track, labels in labelled)
+        return ShardPlan(shard["name"], shard["split"], tracks)
+
 
 def plan(tracks: Iterable[Track], labels: Mapping[str, Labels], *, tracks_per_shard: int = 128) -> list[ShardPlan]:
     """Which track goes into which shard: by a hash of its id, so that each shard is a random sample of its split.
@@ -289,11 +305,13 @@ def write_shards(
         place: path or URL of the folder.
 
     Raises:
-        UsageError: nothing to write, or the folder cannot be written.
+        UsageError: nothing to write, the folder cannot be written, or workers elsewhere cannot reach what they need.
+        EngineError: no worker comes up.
     """
     if not plans:
         raise UsageError("no track of the library has a label; compare the names in --labels with the library's")
     folder = folder_at(place)
+    engine.check_places([("--output", folder.uri), *(("the track", t.uri) for p in plans for t, _ in p.tracks)])
     with folder.lock():
         folder.delete(shardset.DATASET)  # from here on the folder is unfinished
         there, wanted = set(folder.names()), {p.name for p in plans}
@@ -303,20 +321,27 @@ def write_shards(
             if stale.endswith(".tfrecord"):
                 folder.delete(stale)
         if todo:
-            from apache_beam.options.pipeline_options import PipelineOptions
-
-            with beam.Pipeline(options=PipelineOptions(engine.beam_flags())) as pipeline:
-                _ = (
-                    pipeline
-                    | "Name the shards" >> beam.Create(todo, reshuffle=False)
-                    | "Spread shards over workers" >> beam.Reshuffle()
-                    | "Write each shard" >> beam.ParDo(WriteShard(source, folder.uri, front_end))
-                    | "Count shards" >> beam.combiners.Count.Globally()  # see graph.py: so that a death is noticed
-                )
+            write_plan(folder, _PLAN, [pa.Table.from_pylist([p.to_row() for p in todo])], len(todo))
+            try:
+                pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
+                build(pipeline, source, folder.uri, front_end)
+                wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN))
+            finally:
+                remove_plan(folder, _PLAN)
         shards = _sum_up([_part(folder, p) for p in plans], plans, folder, front_end, labels)
         with folder.new(shardset.DATASET) as path:
             path.write_text(shardset.to_json(shards), encoding="utf-8")
     return shards
+
+
+def build(pipeline: beam.Pipeline, source: Source, folder: str, front_end: FrontEnd) -> None:
+    """The graph of `shards`, over the plan in the folder."""
+    _ = (
+        graph.read_plan(pipeline, folder, _PLAN)
+        | "As shards" >> beam.Map(ShardPlan.from_row).with_output_types(ShardPlan)
+        | "Write each shard" >> beam.ParDo(WriteShard(source, folder, front_end))
+        | "Count shards" >> beam.combiners.Count.Globally()  # see graph.py: so that a death is noticed
+    )
 
 
 def _part(folder: Folder, plan: ShardPlan) -> dict[str, Any]:

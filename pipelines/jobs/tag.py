@@ -6,15 +6,19 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
 import platform
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from rich.console import Console
 
 from features.errors import UsageError
@@ -23,14 +27,14 @@ from features.schema import Rejection, Track
 from model.bundle import Bundle
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import Ledger, follow
-from pipelines.dataset.plan import has_begun, remove_plan, write_plan
+from pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
+from pipelines.dataset.plan import TrackFile, as_table, has_begun, remove_plan, write_plan
 from pipelines.engine.attempts import last_line, work_off
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
-from pipelines.library.discover import discover, is_companion
+from pipelines.library.discover import find_all, is_companion
 from pipelines.storage.copies import bundle_at
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
 _NOT_AUDIO = "NotAudio"
+_FOUND = 50_000  # files that were found, in memory at a time
 FEATURES_SUFFIX = ".tfrecord"
 
 
@@ -127,22 +132,40 @@ class Report:
     def sum_up(self, dataset: Dataset) -> None:
         """Count what this run has written; of a track that a retried bundle wrote twice, the newest row."""
         self.tagged, self.audio_s, genres = 0, 0.0, collections.Counter[str]()
-        rows = dataset.rows(RESULTS_DIR, ["track_id", "genre", "duration_s", "processed_at"], run_id=self.run_id)
-        newest = {row["track_id"]: row for row in rows.sort_by("processed_at").to_pylist()}
-        for row in newest.values():
-            self.tagged += 1
-            self.audio_s += row["duration_s"] or 0.0
-            genres[row["genre"]] += 1
-        rejects = dataset.rows(REJECTS_DIR, ["track_id", "uri", "stage", "error"], run_id=self.run_id).to_pylist()
-        errors = {row["track_id"]: row["error"] for row in rejects if not is_companion(*_what(row))}
+        for table in newest_results_by_file(dataset, ["genre", "duration_s"], run_id=self.run_id):
+            self.tagged += len(table)
+            self.audio_s += pc.sum(table["duration_s"]).as_py() or 0.0
+            genres.update({one["values"]: one["counts"] for one in pc.value_counts(table["genre"]).to_pylist()})
+        errors: dict[int, str] = {}
+        opened: set[int] = set()
+        for table in dataset.tables(REJECTS_DIR, ["track_id", "uri", "stage", "error"], run_id=self.run_id):
+            for track_id, uri, stage, error in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if not is_companion(uri, stage, error):
+                    errors[hash(track_id)] = error
+                elif stage != "discover":
+                    opened.add(hash(track_id))
         self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
-        opened = {row["track_id"] for row in rejects if row["stage"] != "discover" and is_companion(*_what(row))}
         self.companions = len(opened)
         self.genres = dict(genres)
 
 
-def _what(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["uri"], row["stage"], row["error"]
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the graph of a run has to know.
+
+    Attributes:
+        plan: name of the plan in the dataset's folder.
+        files: files of stored features, instead of a plan.
+        progress: where workers on this machine say what they have in hand; None on a cluster.
+    """
+
+    options: TagOptions
+    bundle: Bundle
+    dataset: Dataset
+    run_id: str
+    plan: str = ""
+    files: tuple[str, ...] = ()
+    progress: Path | None = None
 
 
 def tag(options: TagOptions, console: Console) -> Report:
@@ -182,7 +205,8 @@ class _Run:
         self.report.config = _describe(options, bundle)
         self.report.versions = _versions()
         self._scratch = scratch
-        self._progress: Path | None = None  # where workers on this machine say what they have in hand
+        self._job = Job(options, bundle, dataset, run_id, plan=f".genrebeam-plan-{run_id}.parquet")
+        self._todo = TrackFile(scratch / "todo.parquet")
         self._watcher: Watcher | None = None
 
     @contextlib.contextmanager
@@ -202,76 +226,108 @@ class _Run:
 
     def go(self, console: Console) -> None:
         options, report = self._options, self.report
-        ledger = Ledger.read(self._dataset)
-        items: Sequence[Any]
         if options.features_input:
-            items = _feature_files(options.features_input, self._bundle, report)
+            files = _feature_files(options.features_input, self._bundle, report)
+            self._job = dataclasses.replace(self._job, files=tuple(files))
         else:
-            items = self._pending(ledger)
-        if not (report.found or items):
-            where = options.features_input or ", ".join(options.libraries)
-            raise UsageError(f"{where}: nothing in it; is this the right folder?")
+            TrackFile.write(self._todo.path, self._pending())
+        if not (report.found or self._job.files):
+            raise UsageError(f"{', '.join(options.libraries)}: nothing in it; is this the right folder?")
         self._save()
         self._found_rejects = report.rejected
         total = report.found - report.done_before - report.not_audio - report.rejected
         with contextlib.ExitStack() as stack:
             if options.engine.is_local and console.is_terminal and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(total=total, console=console))
-            work_off(
-                items,
-                self._launch,
-                written=self._written,
-                left_of=self._left_of,
-                in_hand=self._in_hand,
-                give_up_on=self._give_up_on,
-            )
+            work_off(self)
         for kind in (RESULTS_DIR, REJECTS_DIR):
             self._dataset.merge(kind)
         if options.features_input:
             report.sum_up(self._dataset)
             report.found = max(report.found, report.tagged)
 
-    def _pending(self, ledger: Ledger) -> list[Track]:
+    def _pending(self) -> Iterator[pa.Table]:
         """The tracks to analyse. What was turned down without being opened is written to the rejects here."""
         options, report = self._options, self.report
+        ledger = Ledger.read(self._dataset)
         leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
-        found = discover(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
-        report.found = len(found.tracks) + len(found.rejections)
-        pending = [track for track in found.tracks if not self._settled(ledger, track)]
-        follow(self._dataset, set(found.tracks).difference(pending))
-        fresh = [rejection for rejection in found.rejections if not ledger.is_rejected(rejection.track)]
-        unreadable = [rejection for rejection in found.rejections if rejection.error != _NOT_AUDIO]
-        fresh_unreadable = [rejection for rejection in fresh if rejection.error != _NOT_AUDIO]
-        report.not_audio = len(found.rejections) - len(unreadable)
-        report.rejected = len(fresh_unreadable)
-        report.done_before = len(found.tracks) - len(pending) + len(unreadable) - len(fresh_unreadable)
+        found = find_all(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
+        moved: list[pa.Table] = []
+        while part := list(itertools.islice(found, _FOUND)):
+            report.found += len(part)
+            rejections = [one for one in part if isinstance(one, Rejection)]
+            self._turn_down(rejections, ledger)
+            table = as_table(one for one in part if isinstance(one, Track))
+            settled = self._settled(ledger, table)
+            moved.append(table.filter(pa.array(settled & ledger.have_moved(table))).select(["track_id", "uri"]))
+            pending = table.filter(pa.array(~settled))
+            report.done_before += len(table) - len(pending)
+            yield pending
+        follow(self._dataset, moved)
+
+    def _turn_down(self, rejections: list[Rejection], ledger: Ledger) -> None:
+        report = self.report
+        known = ledger.are_rejected(as_table(one.track for one in rejections)).tolist()
+        fresh = [one for one, is_known in zip(rejections, known, strict=True) if not is_known]
+        companions, fresh_companions = (sum(one.error == _NOT_AUDIO for one in some) for some in (rejections, fresh))
+        report.not_audio += companions
+        report.rejected += len(fresh) - fresh_companions
+        report.done_before += len(rejections) - companions - (len(fresh) - fresh_companions)
         if fresh:
             self._dataset.add_rejects(report.run_id, fresh)
-        return pending
 
-    def _settled(self, ledger: Ledger, track: Track) -> bool:
-        done = ledger.is_tagged(track, self._bundle.fingerprint, self._options.vote)
-        return done or (ledger.is_rejected(track) and not self._options.retry_rejects)
+    def _settled(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
+        done = ledger.are_tagged(tracks, self._bundle.fingerprint, self._options.vote)
+        return done if self._options.retry_rejects else done | ledger.are_rejected(tracks)
 
-    def _launch(self, items: Sequence[Any]) -> None:
-        options, report, run_id = self._options, self.report, self.report.run_id
+    def _left(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """What of some tracks neither an earlier run nor this one has settled."""
+        ledger = Ledger.read(self._dataset)
+        rejects = self._dataset.tables(REJECTS_DIR, ["track_id"], run_id=self.report.run_id)
+        rejected = pa.array(
+            itertools.chain.from_iterable(table["track_id"].to_pylist() for table in rejects), pa.string()
+        )
+        for table in tables:
+            settled = pa.array(self._settled(ledger, table))
+            yield table.filter(pc.invert(pc.or_(settled, pc.is_in(table["track_id"], value_set=rejected))))
+
+    def launch(self, *, last: Collection[str], without: Collection[str]) -> None:
+        tables: Iterable[pa.Table] = self._todo.tables()
+        if self.report.launches:
+            tables = self._left(tables)
+        if last or without:
+            held_back = pa.array([*last, *without], pa.string())
+            tables = (table.filter(pc.invert(pc.is_in(table["track_id"], value_set=held_back))) for table in tables)
+            tables = itertools.chain(tables, (self._tracks([one]) for one in last))
+        self._launch(tables, 0 if self._job.files else len(self._todo))
+
+    def launch_alone(self, item: str) -> None:
+        self._launch([self._tracks([item])], 1)
+
+    def _tracks(self, track_ids: Collection[str]) -> pa.Table:
+        some = pa.array(track_ids, pa.string())
+        return pa.concat_tables(
+            table.filter(pc.is_in(table["track_id"], value_set=some)) for table in self._todo.tables()
+        )
+
+    def _launch(self, tables: Iterable[pa.Table], count: int) -> None:
+        options, report, job, folder = self._options, self.report, self._job, self._dataset.folder
+        if not job.files and not write_plan(folder, job.plan, tables, count):
+            return
         report.launches += 1
-        plan = f".genrebeam-plan-{run_id}.parquet"
-        files = list(items) if options.features_input else []
-        if not files:
-            write_plan(self._dataset.folder, plan, pa.Table.from_pylist([dataclasses.asdict(track) for track in items]))
         try:
             if not options.engine.is_local:
-                run_pipeline(plan, files, options, self._bundle, self._dataset, run_id)
+                run_pipeline(job)
                 return
-            self._progress = self._scratch / f"progress-{report.launches}"
-            self._progress.touch()
+            progress = self._scratch / f"progress-{report.launches}"
+            progress.touch()
+            self._job = job = dataclasses.replace(job, progress=progress)
             if self._watcher:
-                self._follow(self._watcher, self._progress)
-            run_apart(_run_watched, self._progress, plan, files, options, self._bundle, self._dataset, run_id)
+                self._follow(self._watcher, progress)
+            run_apart(_run_watched, job)
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
-                remove_plan(self._dataset.folder, plan)
+                remove_plan(folder, job.plan)
 
     def _follow(self, watcher: Watcher, progress: Path) -> None:
         report = self.report
@@ -279,27 +335,19 @@ class _Run:
         rejected = report.rejected + report.companions - self._found_rejects  # the rest is not part of the bar
         watcher.follow(progress, completed=report.tagged + rejected, audio_s=report.audio_s, rejected=rejected)
 
-    def _written(self) -> int:
-        run_id = self.report.run_id
-        return sum(len(self._dataset.rows(kind, ["track_id"], run_id=run_id)) for kind in (RESULTS_DIR, REJECTS_DIR))
+    def written(self) -> int:
+        return sum(len(self._dataset.files(kind, run_id=self.report.run_id)) for kind in (RESULTS_DIR, REJECTS_DIR))
 
-    def _left_of(self, items: Sequence[Any]) -> list[Any]:
-        if self._options.features_input:
-            return list(items)  # workers pass over the tracks in them that are done
-        ledger = Ledger.read(self._dataset)
-        written = self._dataset.rows(REJECTS_DIR, ["track_id"], run_id=self.report.run_id)["track_id"].to_pylist()
-        rejected = set(written)
-        return [t for t in items if t.track_id not in rejected and not self._settled(ledger, t)]
+    def left_of(self, items: Collection[str]) -> set[str]:
+        return {track_id for table in self._left([self._tracks(items)]) for track_id in table["track_id"].to_pylist()}
 
-    def _in_hand(self, items: Sequence[Any]) -> list[Any]:
-        if not self._progress or self._options.features_input:
-            return []
-        held = in_hand(self._progress)
-        return [track for track in items if track.track_id in held]
+    def in_hand(self) -> Collection[str]:
+        return in_hand(self._job.progress) if self._job.progress and not self._job.files else ()
 
-    def _give_up_on(self, item: Any, error: Exception) -> None:
-        message = f"{item.uri}: workers died or failed again and again on this track ({last_line(error)})"
-        self._dataset.add_rejects(self.report.run_id, [Rejection(item, "extract", "WorkerLost", message)])
+    def give_up_on(self, item: str, error: Exception) -> None:
+        (row,) = self._tracks([item]).to_pylist()
+        message = f"{row['uri']}: workers died or failed again and again on this track ({last_line(error)})"
+        self._dataset.add_rejects(self.report.run_id, [Rejection(Track(**row), "extract", "WorkerLost", message)])
 
     def _save(self) -> None:
         report = self.report
@@ -325,58 +373,43 @@ def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
     return [f"{folder.uri}/{name}" for name in names]
 
 
-def _run_watched(
-    progress: Path, plan: str, files: list[str], options: TagOptions, bundle: Bundle, dataset: Dataset, run_id: str
-) -> None:
-    with watched(progress):
-        run_pipeline(plan, files, options, bundle, dataset, run_id, progress)
+def _run_watched(job: Job) -> None:
+    assert job.progress
+    with watched(job.progress):
+        run_pipeline(job)
 
 
-def run_pipeline(
-    plan: str,
-    files: list[str],
-    options: TagOptions,
-    bundle: Bundle,
-    dataset: Dataset,
-    run_id: str,
-    progress: Path | None = None,
-) -> None:
-    """Run the graph over a plan in the dataset's folder, or over files of stored features, and wait for it."""
+def run_pipeline(job: Job) -> None:
+    """Run the graph and wait for it."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    options = job.options
     pipeline = beam.Pipeline(options=PipelineOptions(options.engine.beam_flags()))
-    build(pipeline, plan, files, options, bundle, dataset, run_id, progress)
+    build(pipeline, job)
     result = pipeline.run()
     if not options.engine.writes_template:
-        wait_for(result, lambda: bool(files) or has_begun(dataset.folder, plan), options.worker_timeout_s)
+        begun = (lambda: True) if job.files else (lambda: has_begun(job.dataset.folder, job.plan))
+        wait_for(result, begun, options.worker_timeout_s)
 
 
-def build(
-    pipeline: beam.Pipeline,
-    plan: str,
-    files: list[str],
-    options: TagOptions,
-    bundle: Bundle,
-    dataset: Dataset,
-    run_id: str,
-    progress: Path | None = None,
-) -> None:
-    """The graph of `tag`; arguments as those of `run_pipeline`."""
+def build(pipeline: beam.Pipeline, job: Job) -> None:
+    """The graph of `tag`."""
     from pipelines import graph
     from pipelines.stages.extract import ExtractConfig, ParseFeatures
     from pipelines.stages.predict import LoadBundle, TagConfig
 
-    watch = str(progress) if progress else None
+    options, bundle, dataset, run_id = job.options, job.bundle, job.dataset, job.run_id
+    watch = str(job.progress) if job.progress else None
     threads = max(1, usable_cores() // options.engine.workers) if options.engine.is_local else 1
     load = LoadBundle(options.model, options.batch_size, threads)
     config = TagConfig(bundle.model_id, bundle.fingerprint, run_id, options.vote, options.top_k, watch)
     every_s = options.write_every_s
-    if options.features_input:
+    if job.files:
         parse = ParseFeatures(bundle.front_end, str(dataset), bundle.fingerprint, options.vote)
-        features = graph.read_features(pipeline, files, parse)
+        features = graph.read_features(pipeline, job.files, parse)
     else:
-        tracks = graph.read_tracks(pipeline, str(dataset), plan)
+        tracks = graph.read_tracks(pipeline, str(dataset), job.plan)
         features, rejections = graph.extract_features(tracks, ExtractConfig(bundle.front_end, options.limits, watch))
         graph.write_rejects(rejections, dataset, run_id, every_s)
         if options.features_output:

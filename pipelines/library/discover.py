@@ -11,7 +11,9 @@ import csv
 import dataclasses
 import fnmatch
 import glob
+import itertools
 import os
+import posixpath
 import re
 import stat
 import urllib.parse
@@ -47,10 +49,11 @@ _AUDIO_SUFFIXES = frozenset(
 )
 # What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
 # looked at: there are folders called ".38 Special".
-_JUNK = (
+_JUNK_NAMES = (
     "._*|.DS_Store|.Trash*|.git|.genrebeam-*|.AppleDouble|.Spotlight-V100|.fseventsd|@eaDir|$RECYCLE.BIN|"
     "System Volume Information|lost+found|Thumbs.db|desktop.ini"
 ).split("|")
+_is_junk = re.compile("|".join(map(fnmatch.translate, _JUNK_NAMES))).match  # one match: it is asked for every file
 
 
 _LIMIT_NS = 2**63  # times are kept in nanoseconds of 64 bits: from 1678 to 2262
@@ -65,7 +68,20 @@ class Discovery:
 
 
 def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()) -> Discovery:
-    """Everything in the given folders, globs, manifests and single files.
+    """All that `find_all` finds, where it fits into memory; arguments and errors as there."""
+    found = list(find_all(libraries, leave_out=leave_out, beam_flags=beam_flags))
+    tracks = [one for one in found if isinstance(one, Track)]
+    rejections = [one for one in found if isinstance(one, Rejection)]
+    return Discovery(
+        tuple(sorted(tracks, key=lambda one: one.track_id)),
+        tuple(sorted(rejections, key=lambda one: one.track.track_id)),
+    )
+
+
+def find_all(
+    libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()
+) -> Iterator[Track | Rejection]:
+    """Everything in the given folders, globs, manifests and single files, one after the other and none twice.
 
     Args:
         libraries: as typed by the user.
@@ -76,23 +92,32 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
         UsageError: a library that does not exist, cannot be read, or shares a track_id with another.
     """
     skip = {os.path.realpath(folder) for folder in leave_out}
-    tracks: dict[str, Track] = {}
-    rejections: dict[str, Rejection] = {}
-    for library in libraries:
-        for found in map(_keepable, _find(library, skip, beam_flags)):
-            track = found.track if isinstance(found, Rejection) else found
-            other = tracks.get(track.track_id) or getattr(rejections.get(track.track_id), "track", None)
-            if other is not None and other.uri != track.uri:
-                raise UsageError(
-                    f"{track.uri} and {other.uri} are both the track {track.track_id!r} of their library: "
-                    "tag the folder above both, or use one output folder for each"
-                )
-            if isinstance(found, Rejection):
-                rejections[track.track_id] = found
-            else:
-                tracks[track.track_id] = found
-    by_id = sorted(tracks), sorted(rejections)
-    return Discovery(tuple(tracks[i] for i in by_id[0]), tuple(rejections[i] for i in by_id[1]))
+
+    def all_of_them() -> Iterator[Track | Rejection]:
+        for library in libraries:
+            yield from map(_keepable, _find(library, skip, beam_flags))
+
+    if len(libraries) == 1 and not libraries[0].lower().endswith(MANIFEST_SUFFIXES):
+        yield from all_of_them()  # a folder has no name twice
+        return
+    known = 0
+    uris: dict[int, int] = {}  # of a track_id the uri, both as hashes: a hundred bytes for each track
+    for found in all_of_them():
+        track = _track(found)
+        uri = uris.setdefault(hash(track.track_id), new := hash(track.uri))
+        if uri != new:
+            other = next(one for one in map(_track, all_of_them()) if one.track_id == track.track_id)
+            raise UsageError(
+                f"{track.uri} and {other.uri} are both the track {track.track_id!r} of their library: "
+                "tag the folder above both, or use one output folder for each"
+            )
+        if len(uris) > known:
+            known = len(uris)
+            yield found
+
+
+def _track(found: Track | Rejection) -> Track:
+    return found.track if isinstance(found, Rejection) else found
 
 
 def _keepable(found: Track | Rejection) -> Track | Rejection:
@@ -159,7 +184,7 @@ def _walk(root: Path, skip: set[str]) -> Iterator[Track | Rejection]:
             yield _reject(Path(folder), _relative(folder, root), UnreadableFile, error.strerror or str(error))
             continue
         for entry in entries:
-            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _JUNK):
+            if _is_junk(entry.name):
                 continue
             try:
                 is_folder = entry.is_dir()
@@ -264,10 +289,10 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
                 if "uri" not in columns:
                     raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(columns)}")
                 wanted = [name for name in ("uri", "track_id") if name in columns]
-                rows = pq.read_table(path, columns=wanted).to_pylist()
+                for batch in pq.ParquetFile(path).iter_batches(columns=wanted):
+                    yield from ((row["uri"], row.get("track_id") or "") for row in batch.to_pylist() if row["uri"])
             except (pa.ArrowException, OSError) as error:
                 raise UsageError(f"{path}: not a readable Parquet file: {error}") from error
-            yield from ((row["uri"], row.get("track_id") or "") for row in rows if row["uri"])
         elif suffix == ".csv":
             with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 table = csv.DictReader(file)
@@ -277,13 +302,14 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((row["uri"], row.get("track_id") or "") for row in table if row["uri"])
         else:
             playlist = suffix in (".m3u", ".m3u8")
-            data = path.read_bytes()
-            wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-            content = data.decode("utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape")
-            for line in content.split("\n"):
-                text = line.rstrip("\r")
-                if text.strip() and not (playlist and text.startswith("#")):
-                    yield text, ""
+            with path.open("rb") as binary:
+                wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
+            encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
+            with path.open(encoding=encoding, errors=errors, newline="\n") as file:
+                for line in file:
+                    text = line.rstrip("\n").rstrip("\r")
+                    if text.strip() and not (playlist and text.startswith("#")):
+                        yield text, ""
     except OSError as error:
         raise UsageError(f"{path}: this manifest cannot be read: {error.strerror}") from error
 
@@ -292,24 +318,32 @@ def _find_remote(url: str, beam_flags: Sequence[str]) -> Iterator[Track | Reject
     """Everything below a URL, that URL itself, or what matches it where it is a glob."""
     first_magic = next((i for i, c in enumerate(url) if c in "*?["), len(url))
     root = url.rstrip("/") + "/"
+    found: Iterator[tuple[str, int, float]] | None
     if objects.is_object(url):  # the name itself first: it may hold characters that are magic in a glob
-        if not (found := _objects(root)):
+        if not (found := _if_any(_objects(root))):
             root = url[: url.rindex("/") + 1]
-            found = [one for one in _objects(url) if one[0] == url]
+            found = _if_any(one for one in _objects(url) if one[0] == url)
         if not found:
             matches = re.compile(_regex(url)).fullmatch
             root = url[: url.rindex("/", 0, first_magic) + 1]
-            found = [one for one in _objects(url[:first_magic]) if matches(one[0])]
+            found = _if_any(one for one in _objects(url[:first_magic]) if matches(one[0]))
     else:
-        found = [] if glob.has_magic(url) else _through_beam(root + "**", beam_flags)
+        found = None if glob.has_magic(url) else _if_any(_through_beam(root + "**", beam_flags))
         if not found:
-            root, found = url[: url.rindex("/", 0, first_magic) + 1], _through_beam(url, beam_flags)
+            root, found = url[: url.rindex("/", 0, first_magic) + 1], _if_any(_through_beam(url, beam_flags))
     if not found:
         raise UsageError(f"{url}: nothing there")
-    for uri, size, mtime in sorted(found):
+    for uri, size, mtime in found:
         track_id = uri.removeprefix(root)
-        if not any(fnmatch.fnmatchcase(part, junk) for part in track_id.split("/") for junk in _JUNK):
+        if not any(map(_is_junk, track_id.split("/"))):
             yield _judge_remote(uri, track_id, size, mtime)
+
+
+def _if_any(found: Iterable[tuple[str, int, float]]) -> Iterator[tuple[str, int, float]] | None:
+    """The same, or None where there is none."""
+    rest = iter(found)
+    first = next(rest, None)
+    return itertools.chain([first], rest) if first else None
 
 
 def _find_one_remote(uri: str, track_id: str, beam_flags: Sequence[str]) -> Track | Rejection:
@@ -330,15 +364,15 @@ def _find_one_remote(uri: str, track_id: str, beam_flags: Sequence[str]) -> Trac
 
 def _judge_remote(uri: str, track_id: str, size: int, mtime: float) -> Track | Rejection:
     track = Track(uri, track_id, size, mtime)
-    suffix = PurePosixPath(uri).suffix.lower()
+    suffix = posixpath.splitext(uri)[1].lower()
     if suffix in _NOT_AUDIO_SUFFIXES:
         return Rejection(track, "discover", NotAudio.__name__, f"{uri}: {suffix} files are not audio")
     return track
 
 
-def _objects(prefix: str) -> list[tuple[str, int, float]]:
-    """URL, size and mtime of all objects whose URL begins like this."""
-    return [(found.uri, found.size, found.mtime_us / 1e6) for found in objects.find(prefix)]
+def _objects(prefix: str) -> Iterator[tuple[str, int, float]]:
+    """URL, size and mtime of all objects whose URL begins like this, in their order."""
+    return ((found.uri, found.size, found.mtime_us / 1e6) for found in objects.find(prefix))
 
 
 def _regex(pattern: str) -> str:
@@ -361,4 +395,4 @@ def _through_beam(pattern: str, flags: Sequence[str]) -> list[tuple[str, int, fl
     except (BeamIOError, ValueError) as error:
         scheme = pattern.split("://")[0]
         raise UsageError(f"{pattern}: cannot be listed ({error}); is the extra for {scheme}:// installed?") from error
-    return [(one.path, int(one.size_in_bytes), round(one.last_updated_in_seconds or 0, 6)) for one in found]
+    return sorted((one.path, int(one.size_in_bytes), round(one.last_updated_in_seconds or 0, 6)) for one in found)

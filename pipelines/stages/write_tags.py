@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from pipelines.engine.progress import end_with_engine
 from pipelines.stages.changes import Done, Task, Wanted, work_batch
 from pipelines.tags.policy import Outcome
 
@@ -16,8 +17,11 @@ NAMESPACE = "apply"  # of the counters: one for each outcome, and one for each c
 class WriteTags(beam.DoFn):
     """Batches of `Wanted` -> `Done`. A bundle that is retried finds its files written, and says `same` of them."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, progress_path: str | None = None) -> None:
+        self._task, self._progress_path = task, progress_path
+
+    def setup(self) -> None:
+        end_with_engine(self._progress_path)
 
     def process(self, batch: Sequence[Wanted]) -> Iterator[Done]:
         for done in work_batch(batch, self._task):

@@ -16,9 +16,9 @@ import platform
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from features.errors import ChangedMeanwhile, TagError, UnreadableFile, UsageError
 from pipelines.storage import objects
@@ -76,6 +76,12 @@ def folder_at(place: str | os.PathLike[str] | Folder) -> Folder:
 
 def is_local(folder: Folder) -> bool:
     return isinstance(folder, _LocalFolder)
+
+
+def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
+    """Write a file for people and programs to read; raises OSError."""
+    with folder.new(name) as path:
+        path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -73,11 +73,10 @@ def genres(bucket: Any, folder: Path, name: str) -> tuple[str, ...]:
 def is_tagged(bucket: Any, output_dir: Path) -> bool:
     """Whether another `genrebeam tag` would find all done."""
     ledger = Ledger.read(output_dir)
-    for track in discover([bucket.url("An Artist")]).tracks:
-        *_, fingerprint, vote = ledger.tagged[track.track_id]
-        if not ledger.is_tagged(track, fingerprint, vote):
-            return False
-    return True
+    rows = read_rows(output_dir, "results", ["track_id", "model_fingerprint", "vote", "processed_at"]).to_pylist()
+    how = {row["track_id"]: (row["model_fingerprint"], row["vote"]) for row in rows}
+    tracks = discover([bucket.url("An Artist")]).tracks
+    return all(ledger.is_tagged(track, *how[track.track_id]) for track in tracks)
 
 
 def failures(output_dir: Path) -> list[tuple[str, str]]:

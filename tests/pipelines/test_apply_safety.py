@@ -19,6 +19,7 @@ import pytest
 import tagfiles
 
 from pipelines.dataset import journal
+from pipelines.dataset.keys import keys_of
 from pipelines.dataset.ledger import Ledger
 from pipelines.jobs import apply
 from pipelines.jobs.apply import ApplyReport
@@ -402,10 +403,10 @@ def test_a_tagged_file_counts_as_the_version_that_was_analysed(song: Path, tmp_p
     now = song.stat()
     assert now.st_mtime_ns != first.st_mtime_ns
     origins = journal.Origins.read(tmp_path)
-    analysed = (first.st_size, first.st_mtime_ns // 1000)
-    assert origins.of("song.mp3", now.st_size, now.st_mtime_ns // 1000) == analysed
-    assert origins.of("song.mp3", *analysed) == analysed
-    assert origins.of("other.mp3", now.st_size, now.st_mtime_ns // 1000) != analysed
+    old, new = (first.st_size, first.st_mtime_ns // 1000), (now.st_size, now.st_mtime_ns // 1000)
+    keys = keys_of(["song.mp3", "song.mp3", "other.mp3"], *zip(new, old, new, strict=True)).tolist()
+    assert origins.of(keys) == [keys[1], keys[1], keys[2]]
+    assert origins.families(tmp_path) == {keys[1]: {old, new}}
 
 
 def test_a_newer_verdict_on_the_same_sound_needs_no_new_analysis(song: Path, tmp_path: Path) -> None:

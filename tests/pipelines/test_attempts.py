@@ -14,7 +14,15 @@ class Work:
         self.poison, self.kills, self.lost = set(poison), set(kills), lost
         self.hands = []
 
-    def launch(self, items):
+    def launch(self, *, last, without):
+        left = [item for item in self.items if item not in {*self.done, *self.given_up, *last, *without}]
+        if left or last:
+            self.run([*left, *last])
+
+    def launch_alone(self, item):
+        self.run([item])
+
+    def run(self, items):
         self.launches.append(list(items))
         for number, item in enumerate(items):
             if item in self.poison or item in self.kills:
@@ -24,15 +32,21 @@ class Work:
                 raise RuntimeError("Channel closed prematurely.")
             self.done.append(item)
 
+    def written(self):
+        return len(self.done)
+
+    def left_of(self, items):
+        return {item for item in items if item not in {*self.done, *self.given_up}}
+
+    def in_hand(self):
+        return self.hands
+
+    def give_up_on(self, item, error):
+        self.given_up.append(item)
+
     def go(self, items):
-        work_off(
-            items,
-            self.launch,
-            written=lambda: len(self.done),
-            left_of=lambda some: [item for item in some if item not in self.done],
-            in_hand=lambda some: [item for item in some if item in self.hands],
-            give_up_on=lambda item, error: self.given_up.append(item),
-        )
+        self.items = items
+        work_off(self)
 
 
 def test_all_is_done_in_one_run():
@@ -80,15 +94,15 @@ def test_when_everything_fails_it_ends_soon():
 
 
 def test_a_failure_that_a_person_can_mend_is_not_tried_again():
-    calls = []
+    class Mistaken(Work):
+        def run(self, items):
+            super().run(items)
+            raise UsageError("wrong folder")
 
-    def launch(items):
-        calls.append(items)
-        raise UsageError("wrong folder")
-
+    work = Mistaken()
     with pytest.raises(UsageError):
-        work_off([1, 2], launch, written=int, left_of=list, in_hand=list, give_up_on=lambda i, e: None)
-    assert len(calls) == 1
+        work.go([1, 2])
+    assert len(work.launches) == 1
 
 
 def test_the_last_line_of_a_beam_error_is_the_exception():

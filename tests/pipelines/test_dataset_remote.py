@@ -108,6 +108,37 @@ def test_a_kill_while_files_are_merged_leaves_rows_twice_which_count_once(place:
     assert before[0]["genre"] == "rock"
 
 
+def test_who_reads_while_files_are_merged_reads_every_row(place: str, monkeypatch: Any) -> None:
+    """A merge comes between the listing of the files and their reading, and again in the middle of it."""
+    dataset = Dataset.at(place)
+    tracks = [Track(f"/m/{n}.mp3", f"{n}.mp3", 1, 0.0) for n in range(4)]
+
+    def add() -> None:
+        for track in tracks:
+            dataset.add(RESULTS_DIR, "run-1", tagfiles.result_rows({track: [("jazz", 0.9)]}))
+            dataset.add_rejects("run-1", [rejection(track.track_id + " as well")])
+
+    add()
+    wanted = newest_results(dataset)["track_id"].to_pylist()
+    read, calls = Dataset.read, iter(range(1000))
+
+    def read_late(self: Dataset, kind: str, *arguments: Any) -> Any:
+        if next(calls) in (2, 6):
+            with monkeypatch.context() as patch:
+                patch.setattr(Dataset, "read", read)
+                dataset.merge(kind)
+        return read(self, kind, *arguments)
+
+    monkeypatch.setattr(Dataset, "read", read_late)
+    assert newest_results(dataset)["track_id"].to_pylist() == wanted == [t.track_id for t in tracks]
+    assert next(calls) > 6
+    monkeypatch.setattr(Dataset, "read", read)
+    add()
+    calls = iter(range(1000))
+    monkeypatch.setattr(Dataset, "read", read_late)
+    assert set(dataset.rows(REJECTS_DIR)["track_id"].to_pylist()) == {f"{t.track_id} as well" for t in tracks}
+
+
 def test_a_write_that_fails_leaves_nothing_where_readers_look(place: str) -> None:
     folder = folder_at(place)
     with pytest.raises(RuntimeError), folder.new("a.parquet") as path:

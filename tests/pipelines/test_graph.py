@@ -3,7 +3,6 @@
 import functools
 
 import apache_beam as beam
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synth
@@ -14,7 +13,7 @@ from features.records import count_records, first_record, parse
 from model.predictor import PlaceholderPredictor
 from pipelines import graph
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.plan import write_plan
+from pipelines.dataset.plan import as_table, write_plan
 from pipelines.dataset.schema import REJECTS, RESULTS
 from pipelines.engine.runner import Engine
 from pipelines.library.discover import discover
@@ -44,12 +43,12 @@ def output(library, tmp_path_factory):
     folder = tmp_path_factory.mktemp("output")
     dataset = Dataset.at(folder)
     tracks = discover([str(library)]).tracks
-    write_plan(dataset.folder, "plan", pa.Table.from_pylist([vars(t) for t in tracks]))
+    write_plan(dataset.folder, "plan", [as_table(tracks)], len(tracks))
     pipeline = beam.Pipeline(options=PipelineOptions(Engine(workers=1).beam_flags()))
     extracted = graph.extract_features(graph.read_tracks(pipeline, str(dataset), "plan"), ExtractConfig(FRONT_END))
-    features = graph.write_features(extracted.features, f"{dataset}/features", "run-1")
-    graph.write_rejects(extracted.rejections, dataset, "run-1")
-    graph.write_results(graph.tag_tracks(features, LOAD, TAG), dataset, "run-1")
+    features = graph.write_features(extracted.features, f"{dataset}/features", "run-1", 600.0)
+    graph.write_rejects(extracted.rejections, dataset, "run-1", 600.0)  # one file, however slow the machine
+    graph.write_results(graph.tag_tracks(features, LOAD, TAG), dataset, "run-1", 600.0)
     result = pipeline.run()
     result.wait_until_finish()
     counters = {

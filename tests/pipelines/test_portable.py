@@ -15,13 +15,15 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
+from features.config import FrontEnd
 from features.errors import UsageError
 from model.bundle import DEFAULT, load_config
 from pipelines import graph
 from pipelines.dataset.dataset import Dataset
 from pipelines.engine.runner import Engine
-from pipelines.jobs import tag
+from pipelines.jobs import shards, tag
 from pipelines.stages.changes import ApplyOptions, Task
+from pipelines.stages.extract import ExtractConfig
 
 ROOT = Path(__file__).parents[2]
 OUT = "gs://bucket/out"
@@ -32,7 +34,7 @@ LARGEST = 100_000  # bytes of any part of the job
 def tag_job(**options: object) -> bytes:
     pipeline = beam.Pipeline(options=PipelineOptions([]))
     chosen = tag.TagOptions(libraries=("gs://bucket/music",), output=OUT, engine=CLUSTER, **{"model": None, **options})
-    tag.build(pipeline, "plan.parquet", [], chosen, load_config(DEFAULT), Dataset.at(OUT), "run-1", None)
+    tag.build(pipeline, tag.Job(chosen, load_config(DEFAULT), Dataset.at(OUT), "run-1", "plan.parquet"))
     return job(pipeline)
 
 
@@ -40,6 +42,12 @@ def apply_job() -> bytes:
     pipeline = beam.Pipeline(options=PipelineOptions([]))
     task = Task(Dataset.at(OUT), "run-1", dt.datetime.now(dt.timezone.utc), ApplyOptions())
     graph.apply_tags(pipeline, OUT, "plan.parquet", task)
+    return job(pipeline)
+
+
+def shards_job() -> bytes:
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    shards.build(pipeline, shards.AudioSource(ExtractConfig(FrontEnd())), OUT, FrontEnd())
     return job(pipeline)
 
 
@@ -62,6 +70,7 @@ def job(pipeline: beam.Pipeline) -> bytes:
         tag_job,
         lambda: tag_job(model="gs://bucket/bundle", features_output="gs://bucket/features"),
         apply_job,
+        shards_job,
     ],
 )
 def test_a_job_names_no_place_of_this_machine(made) -> None:

@@ -63,6 +63,14 @@ def read_all(written):
     return {f.track.track_id: (f, labels) for f, labels in shardset.read(written, list(written.splits))}
 
 
+def test_a_shard_goes_through_a_plan_unchanged():
+    labels = Labels(("jazz", "rock"), "train", "An Artist")
+    planned = shards.ShardPlan("train-0", "train", ((Track("/m/ä.mp3", "ä.mp3", 1, 1700000000.123456), labels),))
+    again = shards.ShardPlan.from_row(planned.to_row())
+    assert again == planned
+    assert again.fingerprint(FRONT_END) == planned.fingerprint(FRONT_END)
+
+
 def test_every_clip_is_in_exactly_one_shard_with_its_labels(written):
     records = [(f.track.track_id, labels) for f, labels in shardset.read(written, list(written.splits))]
     assert len(records) == len({track_id for track_id, _ in records}) == 2 * CLIPS
