@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
 from features.errors import UsageError
@@ -179,11 +180,16 @@ def spelled(label: str) -> str:
 def read_names(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """A --genre-map file: lines `label = Name; Another Name`, nothing behind the sign to never write it, # comments.
 
+    Args:
+        path: the file, or the name of a map that ships (pipelines/data/genres-NAME.txt) where there is no such file.
+
     Raises:
         UsageError: it cannot be read, or a line has no equals sign.
     """
+    ours = resources.files("pipelines") / "data" / f"genres-{path.name}.txt"
+    ships = path == Path(path.name) and not path.exists() and ours.is_file()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = (ours if ships else path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: the genre map cannot be read ({error}); give a UTF-8 text file") from error
     names = []

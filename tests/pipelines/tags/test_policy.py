@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import UsageError
+from model.bundle import SHIPPED, load_config
 from pipelines.tags.policy import Decision, Heard, Outcome, TagPolicy, decide, is_useless, read_names, same, spelled
 from pipelines.tags.read import TagValues
 
@@ -189,3 +190,14 @@ def test_genre_map_file(tmp_path: Path) -> None:
         read_names(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_names(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["tree", "musicbrainz"])
+def test_maps_that_ship_have_a_word_for_every_label_and_make_way_for_a_file(name, tmp_path, monkeypatch) -> None:
+    labels = {label for folder in SHIPPED.values() for label in load_config(folder).labels}
+    shipped = dict(read_names(Path(name)))
+    assert shipped.keys() == labels
+    assert all(shipped.values())
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("rock = Mine\n")
+    assert read_names(Path(name)) == (("rock", ("Mine",)),)
