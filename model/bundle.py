@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.config import FrontEnd
 from features.errors import BundleError
-from model.voting import Calibration
+from model.voting import UNCALIBRATED, Calibration
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,6 @@ SCHEMA_VERSION = 2  # 1: networks over single chunks, one genre of all
 # The bundles that ship, by the names that `--model` takes; the first is the default (docs/models.md says why).
 SHIPPED = {name: Path(__file__).parent / "pretrained" / name for name in ("gtzan10", "genres16")}
 DEFAULT = SHIPPED["gtzan10"]
-_AS_IT_IS = Calibration()
 MODEL, CONFIG, METRICS, CARD = "model.keras", "config.json", "metrics.json", "MODEL_CARD.md"
 
 
@@ -93,7 +92,7 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
 
 
 def load_model(bundle: Bundle) -> keras.Model:
-    """Load the network: uint8 levels to float32 logits, as `model.network.Network.said_of` has them.
+    """Load the network: uint8 levels to float32 logits, as `model.network.Network.model` has them.
 
     Raises:
         BundleError: the network is not the one that config.json was written for, or cannot be loaded.
@@ -125,7 +124,7 @@ def save(
     model_id: str,
     labels: tuple[str, ...],
     front_end: FrontEnd,
-    calibration: Calibration = _AS_IT_IS,
+    calibration: Calibration = UNCALIBRATED,
     provenance: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write `model.keras` and `config.json`; the folder is made if need be.
@@ -162,7 +161,7 @@ def save_config(
     model_id: str,
     labels: tuple[str, ...],
     front_end: FrontEnd,
-    calibration: Calibration = _AS_IT_IS,
+    calibration: Calibration = UNCALIBRATED,
     provenance: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write `config.json` for the `model.keras` that lies in the folder, with its fingerprint."""

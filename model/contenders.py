@@ -207,12 +207,12 @@ class OurCnn(_Network):
         self.scores(x[:1])  # as above
 
     def scores(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        from model.voting import Calibration, chunk_scores
+        from model.voting import UNCALIBRATED, chunk_scores
 
         count, step = self._front_end.segments_per_chunk, self._front_end.chunk_step_frames
         segments = x[:, : count * step].reshape(len(x), count, step, -1)
         logits = self._network.predict(segments, batch_size=64, verbose=0)[:, 0]
-        return chunk_scores(logits, Calibration())[:, :-1].astype(np.float64)
+        return chunk_scores(logits, UNCALIBRATED)[:, :-1].astype(np.float64)
 
 
 NETWORKS: dict[str, type[TutorialCnn | OurCnn]] = {"VGG-like CNN": TutorialCnn, "genrebeam's CNN": OurCnn}

@@ -19,12 +19,10 @@ from model.bundle import Bundle, load_model
 from model.dataset import chunk_logits
 from model.shardset import ShardSet
 from model.splits import normal_group, position
-from model.voting import Calibration, chunk_scores, on_the_line
+from model.voting import MIN_CONFIDENCE, UNCALIBRATED, UNKNOWN, Calibration, chunk_scores, on_the_line
 
 _RESAMPLES = 2000  # of the bootstrap
 _BINS = 10  # of the reliability curve
-_AS_IT_IS = Calibration()
-MIN_CONFIDENCE = 0.5  # what `apply` writes at least by default (pipelines/tags/policy.py)
 MAX_BACKGROUND = 0.15  # share of the music of other genres that may be written
 
 
@@ -87,6 +85,13 @@ def track_scores(heard: Sequence[Heard], calibration: Calibration) -> NDArray[np
     return np.stack([chunk_scores(track.logits, calibration).mean(axis=0) for track in heard])
 
 
+def said(heard: Sequence[Heard], calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What tagging says of tracks: scores float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
+    where UNKNOWN is the line."""
+    scores = track_scores(heard, calibration)
+    return scores[:, :-1], on_the_line(scores[:, -1], calibration.unknown_threshold)
+
+
 def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
     """Temperature and offset at which the three best answers of the tracks are the likeliest to be what is claimed.
 
@@ -99,7 +104,7 @@ def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.fl
     """
     from scipy.optimize import minimize
 
-    plain = np.stack([chunk_scores(track, Calibration()).mean(axis=0)[:-1] for track in logits])
+    plain = np.stack([chunk_scores(track, UNCALIBRATED).mean(axis=0)[:-1] for track in logits])
     best = np.argsort(-plain, axis=1)[:, :3]
     true = np.take_along_axis(claimed, best, axis=1)
     shown = [np.concatenate([track[:, best[row]], track[:, -1:]], axis=1) for row, track in enumerate(logits)]
@@ -108,9 +113,9 @@ def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.fl
         return Calibration(round(math.exp(min(max(values[0], -3.0), 3.0)), 4), round(float(values[1]), 4))
 
     def loss(values: NDArray[np.float64]) -> float:
-        said = np.stack([chunk_scores(track, calibration(values)).mean(axis=0)[:-1] for track in shown])
-        said = np.clip(said, 1e-6, 1 - 1e-6)
-        return float(-(true * np.log(said) + (1 - true) * np.log1p(-said)).mean())
+        shares = np.stack([chunk_scores(track, calibration(values)).mean(axis=0)[:-1] for track in shown])
+        shares = np.clip(shares, 1e-6, 1 - 1e-6)
+        return float(-(true * np.log(shares) + (1 - true) * np.log1p(-shares)).mean())
 
     return calibration(minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x)
 
@@ -152,11 +157,7 @@ def fit(heard: Sequence[Heard], genres: int) -> Calibration:
 
 
 def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scores and "none of these" of tracks by what was fitted on the other half of the artists.
-
-    Returns:
-        float32 [tracks, genres], and float32 [tracks] on the scale where 0.5 is the line.
-    """
+    """The same as `said`, by what was fitted on the other half of the artists."""
     # By a hash of their own: by that of the folds, each half would be other networks' tracks.
     half = np.array([position(track.group, "half") < 0.5 for track in heard])
     scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
@@ -166,10 +167,7 @@ def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float3
         judged = np.flatnonzero(half == side)
         if not len(judged):
             continue
-        fitted = fit(fitted_on, genres)
-        found = track_scores([heard[int(i)] for i in judged], fitted)
-        scores[judged] = found[:, :-1]
-        unknown[judged] = [on_the_line(value, fitted.unknown_threshold) for value in found[:, -1]]
+        scores[judged], unknown[judged] = said([heard[int(i)] for i in judged], fit(fitted_on, genres))
     return scores, unknown
 
 
@@ -177,7 +175,7 @@ def measure(
     heard: Sequence[Heard],
     labels: Sequence[str],
     *,
-    calibration: Calibration = _AS_IT_IS,
+    calibration: Calibration = UNCALIBRATED,
     cross_fit: bool = False,
     trained_groups: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
@@ -192,14 +190,7 @@ def measure(
 
     known = [track for track in heard if track.claimed]
     is_known = np.array([bool(track.claimed) for track in heard])
-    if cross_fit:
-        every, unknown = cross_fitted(heard, len(labels))
-    else:
-        found = track_scores(heard, calibration)
-        every, unknown = (
-            found[:, :-1],
-            np.array([on_the_line(value, calibration.unknown_threshold) for value in found[:, -1]]),
-        )
+    every, unknown = cross_fitted(heard, len(labels)) if cross_fit else said(heard, calibration)
     scores = every[is_known]
     claimed = claimed_matrix(known, len(labels)) > 0
     order = np.argsort(-scores, axis=1, kind="stable")
@@ -207,6 +198,7 @@ def measure(
     right = claimed[np.arange(len(known)), answers]
     groups = np.array([normal_group(track.group) for track in known])
     chunk_right = np.array([np.isin(t.logits[:, :-1].argmax(axis=1), t.claimed).mean() for t in known])
+    among_three = np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1))
     first = np.array([track.claimed[0] for track in known])
     one = claimed.sum(axis=1) == 1
     figures: dict[str, Any] = {
@@ -215,7 +207,7 @@ def measure(
         "chunks": sum(len(track.logits) for track in known),
         "track_accuracy": _with_interval(right, groups),
         "chunk_accuracy": _with_interval(chunk_right, groups),
-        "top3_accuracy": float(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1).mean()),
+        "top3_accuracy": float(among_three.mean()),
         "per_genre": _per_genre(labels, first, answers, right),
         "confusion": confusion_matrix(first[one], answers[one], labels=range(len(labels))).tolist(),
         "calibrated": dataclasses.asdict(calibration),
@@ -225,12 +217,12 @@ def measure(
     several = ~one
     if several.any():
         second = order[several, 1]
-        said, true = scores[several, second], claimed[several, second]
+        score, true = scores[several, second], claimed[several, second]
         figures["several_claimed"] = {
             "tracks": int(several.sum()),
             "answer_among_them": float(right[several].mean()),
             "second_answer_among_them": float(true.mean()),
-            "second_calibration": reliability(said, true),
+            "second_calibration": reliability(score, true),
         }
     confidence = every.max(axis=1)
     figures["coverage"] = _coverage(confidence, unknown, is_known, right)
@@ -262,7 +254,7 @@ def measure(
             name: {
                 "tracks": len(rows),
                 "track_accuracy": float(right[rows].mean()),
-                "top3_accuracy": float(np.take_along_axis(claimed, order[:, :3], axis=1)[rows].any(axis=1).mean()),
+                "top3_accuracy": float(among_three[rows].mean()),
                 "of_one_genre": {"tracks": int(one[rows].sum()),
                                  "track_accuracy": float(right[rows][one[rows]].mean()) if one[rows].any() else None},
             }
@@ -291,7 +283,7 @@ def _coverage(
     """What is written at several values of --min-confidence, and nothing beyond the line of "none of these"."""
     rows: list[dict[str, float | None]] = []
     for at in (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        written = (confidence >= at) & (unknown <= 0.5)
+        written = (confidence >= at) & (unknown <= UNKNOWN)
         rows.append(
             {
                 "min_confidence": at,

@@ -24,7 +24,7 @@ from model.targets import GENRES
 # hardly depends on the hop then, and the filters after it always span the same time.
 _STEM_STEP_S = 0.186
 
-# The two members that see the same chunk. Layers `MEMBER_HEAD` hold the logits of each.
+# The two members that see the same chunk. A layer `MEMBER_HEAD` holds what a member says of a head.
 MEMBERS = ("convolution", "statistics")
 
 
@@ -210,17 +210,14 @@ class Network:
     """A network with everything that training looks at.
 
     Attributes:
-        members: uint8 levels [batch, segments, chunk_step_frames, mel_bands] to {head: float32 [batch, chunks, members,
-            size]} with chunks = segments - segments_per_chunk + 1: what each member says.
-        together: the same levels to {head: float32 [batch, chunks, size]}: the mean of the members.
+        model: uint8 levels [batch, segments, chunk_step_frames, mel_bands] to the logits of the labels, float32 [batch,
+            chunks, labels + 1] with chunks = segments - segments_per_chunk + 1: what a bundle holds.
+        members: the same levels to {head: float32 [batch, chunks, members, size]}: what each member says, of the labels
+            (`GENRES`) and of each further head.
     """
 
+    model: keras.Model
     members: keras.Model
-    together: Mapping[str, Any]
-
-    def said_of(self, head: str) -> keras.Model:
-        """The network with this head alone, as a bundle holds it: levels to logits [batch, chunks, labels + 1]."""
-        return keras.Model(self.members.input, self.together[head], name="genrebeam_cnn")
 
 
 def build_cnn(
@@ -296,13 +293,11 @@ def build_cnn(
             layers.Dense(size, name=f"{member}_{head}")(features)
             for member, features in zip(MEMBERS, (by_convolution, by_statistics), strict=True)
         ]
-    together = {
-        head: Unfold(name=head)([MeanOpinion(name=f"{head}_together")(parts), windows]) for head, parts in said.items()
-    }
+    logits = Unfold(name=GENRES)([MeanOpinion(name=f"{GENRES}_together")(said[GENRES]), windows])
     members = {
         head: keras.ops.stack(
             [Unfold(name=f"{m}_{head}_of_chunks")([x, windows]) for m, x in zip(MEMBERS, parts, strict=True)], axis=2
         )
         for head, parts in said.items()
     }
-    return Network(keras.Model(levels, members), together)
+    return Network(keras.Model(levels, logits, name="genrebeam_cnn"), keras.Model(levels, members))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.config import FrontEnd
 from model.bundle import Bundle, load_model
+from model.voting import chunk_scores
 
 
 class Predictor(Protocol):
@@ -68,25 +69,21 @@ class BundlePredictor:
                 tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             pass  # TensorFlow is running already: whoever started it has decided
-        calibration = bundle.calibration
-        self.labels, self.unknown_threshold = bundle.labels, calibration.unknown_threshold
+        self.labels, self._calibration = bundle.labels, bundle.calibration
+        self.unknown_threshold = bundle.calibration.unknown_threshold
         self.front_end = bundle.front_end
         self.batch_size = batch_size
         network = load_model(bundle)
         shape = (batch_size, bundle.front_end.chunk_step_frames, bundle.front_end.mel_bands)
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
-        def probabilities(segments: Any) -> Any:
-            logits = network(segments[tf.newaxis], training=False)[0]
-            genres = tf.sigmoid(logits[:, :-1] / calibration.temperature + calibration.offset)
-            unknown = tf.sigmoid(logits[:, -1:])
-            return tf.concat([genres * (1 - unknown), unknown], axis=1)  # voting.chunk_scores
+        def logits(segments: Any) -> Any:
+            return network(segments[tf.newaxis], training=False)[0]
 
-        self._probabilities = probabilities
+        self._logits = logits
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._probabilities(segments).numpy()
-        return result
+        return chunk_scores(self._logits(segments).numpy(), self._calibration)
 
 
 @contextlib.contextmanager

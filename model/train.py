@@ -30,7 +30,7 @@ from model.network import MEMBERS, Network, build_cnn
 from model.shardset import ShardSet
 from model.splits import fold_of
 from model.targets import GENRES, Targets
-from model.voting import Calibration
+from model.voting import UNCALIBRATED, Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -146,18 +146,18 @@ def train(
         shuffle=False,  # the batches are shuffled already
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
+    provenance = _provenance(shards, config, init, targets)
     saved = {}
     for head, labels in {GENRES: shards.labels, **(targets.words if targets else {})}.items():
         model = _alone(network, head, labels, shards, config)
-        fitted = _fit(model, survey.watched, shards.front_end, head, len(labels))
         saved[head] = bundles.save(
             folder if head == GENRES else folder / head,
             model,
             model_id=model_id if head == GENRES else f"{model_id}-{head}",
             labels=labels,
             front_end=shards.front_end,
-            calibration=fitted,
-            provenance=_provenance(shards, config, init, targets),
+            calibration=_fit(model, survey.watched, shards.front_end, head, len(labels)),
+            provenance=provenance,
         )
     for leftover in checkpoints.glob("*"):
         leftover.unlink()
@@ -234,7 +234,7 @@ class DropoutByEpoch(keras.callbacks.Callback):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Watched:
-    """A held-out track: its log-Mel, artist, and the genres claimed of it, float32 [genres]."""
+    """A held-out track: its log-Mel, and by head of words what is claimed of it, float32 [words]."""
 
     log_mel: np.ndarray
     words: Mapping[str, np.ndarray]
@@ -333,7 +333,7 @@ def _build(shards: ShardSet, config: TrainConfig, labels: tuple[str, ...], heads
 
 def _alone(network: Network, head: str, labels: tuple[str, ...], shards: ShardSet, config: TrainConfig) -> keras.Model:
     """A network that knows these labels and nothing else, its layers named as in every bundle."""
-    model = _build(shards, config, labels, {}).said_of(GENRES)
+    model = _build(shards, config, labels, {}).model
     for layer in model.layers:
         if layer.weights:
             source = layer.name.replace(f"_{GENRES}", f"_{head}")
@@ -421,7 +421,7 @@ def _fit(model: keras.Model, watched: Sequence[_Watched], front_end: FrontEnd, h
         for track in watched
         if head in track.words and np.isfinite(track.words[head]).all()
     ]
-    return evaluate.fit(heard, genres) if any(track.claimed for track in heard) else Calibration()
+    return evaluate.fit(heard, genres) if any(track.claimed for track in heard) else UNCALIBRATED
 
 
 def _recipe(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> str:

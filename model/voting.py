@@ -38,6 +38,13 @@ class Calibration:
             raise ValueError(f"unknown_threshold must lie between 0 and 1, not {self.unknown_threshold}")
 
 
+UNCALIBRATED = Calibration()
+# What is written by default: nothing of which the confidence is lower, and nothing that counts as music of none of the
+# genres (the scale of `on_the_line`). Lines are fitted for these two (model/evaluate.py).
+MIN_CONFIDENCE = 0.5
+UNKNOWN = 0.5
+
+
 def chunk_scores(logits: Scores, calibration: Calibration) -> Scores:
     """Logits of chunks as a network gives them to what a predictor says: both float32 [chunks, genres + 1].
 
@@ -53,14 +60,14 @@ def _sigmoid(x: Scores) -> Scores:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))))
 
 
-def on_the_line(probability: float, threshold: float) -> float:
-    """A probability on the scale where 0.5 stands for the threshold: odds over the threshold's odds.
+def on_the_line(probability: Scores, threshold: float) -> Scores:
+    """Probabilities on the scale where 0.5 stands for the threshold: odds over the threshold's odds.
 
     Args:
         threshold: above 0 and below 1.
     """
     odds, line = probability * (1 - threshold), (1 - probability) * threshold
-    return odds / (odds + line)
+    return np.asarray(odds / (odds + line), np.float32)
 
 
 def mean(probabilities: Scores) -> Scores:
@@ -90,9 +97,6 @@ def confidence_weighted(probabilities: Scores) -> Scores:
     weights = np.maximum(probabilities.max(axis=1), 1e-6) ** 2
     return (weights @ probabilities / weights.sum()).astype(np.float32)
 
-
-# From here on a track counts as music of none of the genres: the scale of `on_the_line`.
-UNKNOWN = 0.5
 
 METHODS: dict[str, Callable[[Scores], Scores]] = {
     "mean": mean,
@@ -137,8 +141,8 @@ def decide(
     """
     heard = audible(chunks_of(log_mel, front_end), front_end)
     result = vote(scores[heard, :-1], labels, method=method, top_k=top_k)
-    unknown = on_the_line(float(scores[heard, -1].mean()), unknown_threshold)
-    result = dataclasses.replace(result, unknown=unknown)
+    unknown = on_the_line(scores[heard, -1].mean(), unknown_threshold)
+    result = dataclasses.replace(result, unknown=float(unknown))
     return result, np.where(heard[:, None], scores[:, :-1], 0)
 
 

@@ -29,11 +29,12 @@ _WRITING = (
     click.option("--yes", is_flag=True, help="Do not ask before writing."),
 )  # fmt: skip
 _CHOOSING = (
-    click.option("--min-confidence", type=float, default=0.5, show_default=True,
+    click.option("--min-confidence", type=float, default=TagPolicy.min_confidence, show_default=True,
                  help="Write no genre that the model is less sure of."),
-    click.option("--max-unknown", type=float, default=0.5, show_default=True,
+    click.option("--max-unknown", type=float, default=TagPolicy.max_unknown, show_default=True,
                  help="Write nothing where more than that speaks for none of the model's genres; 1 to do it anyway."),
-    click.option("--max-genres", type=int, default=1, show_default=True, help="Genres written per track at most."),
+    click.option("--max-genres", type=int, default=TagPolicy.max_genres, show_default=True,
+                 help="Genres written per track at most."),
     click.option("--genre-map", type=_FILE, metavar="FILE",
                  help="Your own words: lines `label = Name; Another Name`. Or tree, or musicbrainz, which ship."),
     click.option("--useless", multiple=True, metavar="WORD",

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from features.errors import UsageError
-from model.voting import UNKNOWN
+from model.voting import MIN_CONFIDENCE, UNKNOWN
 from pipelines.tags.read import TagValues
 from pipelines.tags.words import keys, letters, same
 
@@ -42,7 +42,7 @@ class TagPolicy:
     """
 
     policy: str = "fill"
-    min_confidence: float = 0.5
+    min_confidence: float = MIN_CONFIDENCE
     max_unknown: float = UNKNOWN
     max_genres: int = 1
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()

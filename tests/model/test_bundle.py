@@ -12,7 +12,6 @@ import tiny_shards
 from features.errors import BundleError
 from model import bundle
 from model.network import build_cnn
-from model.targets import GENRES
 from model.voting import Calibration
 
 LABELS = tiny_shards.GENRES
@@ -20,7 +19,7 @@ LABELS = tiny_shards.GENRES
 
 @pytest.fixture(scope="module")
 def network():
-    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).said_of(GENRES)
+    return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).model
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_configuration_is_read_without_tensorflow(saved):
 
 
 def test_weights_of_another_bundle_are_refused(saved, network, tmp_path):
-    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).said_of(GENRES)
+    other = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).model
     other.save(saved.path / bundle.MODEL)
     with pytest.raises(BundleError, match="not written together"):
         bundle.load_model(saved)

@@ -13,7 +13,6 @@ from features.errors import UsageError
 from model import bundle, evaluate
 from model.evaluate import Heard
 from model.network import build_cnn
-from model.targets import GENRES
 from model.voting import chunk_scores
 from pipelines.commands.evaluate import command
 
@@ -151,7 +150,7 @@ def save(path, shards, *, fold=None, seed=0):
     import keras
 
     keras.utils.set_random_seed(seed)
-    network = build_cnn(shards.front_end, shards.labels, widths=(4, 4, 4, 4)).said_of(GENRES)
+    network = build_cnn(shards.front_end, shards.labels, widths=(4, 4, 4, 4)).model
     recipe = {"splits": ["train"], "fold": fold}
     return bundle.save(
         path,

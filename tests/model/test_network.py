@@ -17,7 +17,7 @@ def levels(front_end, segments=4, seed=0):
 @pytest.mark.parametrize("hop_length", [1024, 2048])
 def test_gain_makes_no_difference(hop_length):
     front_end = FrontEnd(hop_length=hop_length)
-    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4)).said_of(GENRES)
+    network = build_cnn(front_end, ("a", "b", "c"), widths=(4, 4, 4, 4)).model
     chunks = levels(front_end)
     softer = chunks - np.uint8(40)  # 20 dB
     np.testing.assert_allclose(network(chunks), network(softer), atol=1e-4)
@@ -27,7 +27,7 @@ def test_gain_makes_no_difference(hop_length):
 @pytest.mark.parametrize(("chunk_s", "width"), [(2.0, 1), (4.0, 2), (6.0, 3)])
 def test_a_chunk_hears_its_own_segments_and_nothing_else(chunk_s, width):
     front_end = FrontEnd(hop_length=2048, chunk_s=chunk_s)
-    network = build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).said_of(GENRES)
+    network = build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).model
     whole = levels(front_end, segments=8)
     said = np.asarray(network(whole))
     assert said.shape == (2, 8 - width + 1, 3)
@@ -107,7 +107,7 @@ def test_members_are_asked_together_and_each_has_a_say():
     members = network.members(chunks)
     assert members["tags"].shape == (2, 3, 2, 5)
     of_each = np.asarray(members[GENRES], np.float64)
-    np.testing.assert_allclose(network.said_of(GENRES)(chunks), of_each.mean(axis=2), atol=1e-4)
+    np.testing.assert_allclose(network.model(chunks), of_each.mean(axis=2), atol=1e-4)
     assert not np.allclose(of_each[:, :, 0], of_each[:, :, 1], atol=1e-3)
 
 
@@ -115,11 +115,11 @@ def test_other_heads_are_not_in_what_a_bundle_holds():
     front_end = FrontEnd(hop_length=2048)
     network = build_cnn(front_end, ("a", "b"), heads={"tags": 5}, widths=(4, 4, 4, 4))
     plain = build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4))
-    assert network.said_of(GENRES).count_params() == plain.said_of(GENRES).count_params()
+    assert network.model.count_params() == plain.model.count_params()
     assert network.members.count_params() > plain.members.count_params()
 
 
 def test_the_same_network_has_the_same_names_whenever_it_is_built():
     front_end = FrontEnd(hop_length=2048)
-    first, second = (build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).said_of(GENRES) for _ in range(2))
+    first, second = (build_cnn(front_end, ("a", "b"), widths=(4, 4, 4, 4)).model for _ in range(2))
     assert first.to_json() == second.to_json()

@@ -114,4 +114,4 @@ def test_the_shipped_networks_do_not_care_how_loud_the_music_is(shipped):
 def test_the_network_is_traced_once(shipped):
     for seed in range(3):
         shipped.predict(music(shipped, 8, seed))
-    assert shipped._probabilities.experimental_get_tracing_count() == 1
+    assert shipped._logits.experimental_get_tracing_count() == 1

@@ -100,7 +100,7 @@ def test_an_unfinished_run_of_another_recipe_is_not_continued(shards, tmp_path):
 
 def test_transfer_keeps_the_body_and_renews_the_last_layer_for_new_labels(shards, trained, tmp_path):
     renamed = dataclasses.replace(shards, labels=("middle", "low", "high"))
-    network = train._network(renamed, TINY, trained, None).said_of("genres")
+    network = train._network(renamed, TINY, trained, None).model
     source = bundle.load_model(trained)
     for layer, before in zip(network.layers, source.layers, strict=True):
         for new, old in zip(layer.get_weights(), before.get_weights(), strict=True):

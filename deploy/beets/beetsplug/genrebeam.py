@@ -13,7 +13,7 @@ from beets.plugins import BeetsPlugin
 
 from features.errors import GenrebeamError
 from pipelines.api import GenreTagger, Heard
-from pipelines.tags.policy import DEFAULT_USELESS, is_useless, spelled
+from pipelines.tags.policy import DEFAULT_USELESS, TagPolicy, is_useless, spelled
 
 
 class GenrebeamPlugin(BeetsPlugin):
@@ -21,7 +21,8 @@ class GenrebeamPlugin(BeetsPlugin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config.add({"auto": True, "min_confidence": 0.5, "max_unknown": 0.5, "model": "", "batch": 32})
+        apply = {"min_confidence": TagPolicy.min_confidence, "max_unknown": TagPolicy.max_unknown}
+        self.config.add({"auto": True, **apply, "model": "", "batch": 32})
         self._tagger: GenreTagger | None = None
         if self.config["auto"].get(bool):
             self.import_stages = [self._imported]
