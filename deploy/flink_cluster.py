@@ -40,7 +40,6 @@ from pipelines.dataset.ledger import newest_results  # noqa: E402
 MISSING = 4
 FLINK = "1.20.3"
 TRACKS = 120
-PER_RUN = ["run_id", "processed_at"]
 # What Flink needs of a Java from 17 on; its own start scripts say the same.
 OPENED = (
     "lang net io nio lang.reflect text time util util.concurrent util.concurrent.atomic util.concurrent.locks".split()
@@ -193,7 +192,7 @@ def worker_script(folder: Path) -> Path:
 
 
 def rows(output: Path) -> list[dict]:
-    return newest_results(output).drop_columns(PER_RUN).to_pylist()
+    return newest_results(output).drop_columns(smoke.PER_RUN).to_pylist()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import datetime as dt
 import os
 from typing import NamedTuple
 
-from features.errors import LedgerError, UsageError
+from features.errors import UsageError
 from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.dataset.schema import storable
@@ -35,18 +35,10 @@ class Corrections:
 
     def refresh(self) -> Corrections:
         """Raises LedgerError."""
-        try:
-            self._read()
-        except LedgerError:  # `apply` may have merged files since they were listed: look once more
-            self._read()
+        for _, table in self.dataset.named_tables(CORRECTIONS_DIR, seen=self._seen):
+            for row in table.to_pylist():
+                self._take(row["track_id"], row["genre"], row["at"], row["by"] or "")
         return self
-
-    def _read(self) -> None:
-        for name in self.dataset.files(CORRECTIONS_DIR):
-            if name not in self._seen:
-                for row in self.dataset.read(CORRECTIONS_DIR, name).to_pylist():
-                    self._take(row["track_id"], row["genre"], row["at"], row["by"] or "")
-                self._seen.add(name)
 
     def _take(self, track_id: str, genre: str | None, at: dt.datetime, by: str) -> None:
         if track_id in self._times and at < self._times[track_id]:

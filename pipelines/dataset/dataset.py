@@ -100,14 +100,17 @@ class Dataset:
         return (table for _, table in self.named_tables(kind, columns, run_id=run_id))
 
     def named_tables(
-        self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = ""
+        self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "", seen: set[str] | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
         """The same with the names of the files.
 
         Where a merge removes a file meanwhile, its rows come from the merged one, and others come twice: the newest row
         of a track counts, so that means the same.
+
+        Args:
+            seen: names to pass over; those that are told of are added.
         """
-        seen: set[str] = set()
+        seen = set() if seen is None else seen
         while waiting := [name for name in self.files(kind, run_id=run_id) if name not in seen]:
             for name in waiting:
                 try:

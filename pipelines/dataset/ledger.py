@@ -26,6 +26,7 @@ from pipelines.dataset.plan import as_table
 from pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
+_PLACE = 1  # the second thing that `Ledger.tagged` says
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
@@ -74,22 +75,28 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
 def _read_keys(
     dataset: Dataset,
     kind: str,
-    says: Callable[[pa.Table], Keys] = lambda table: np.empty(0, np.int64),
+    says: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `says` makes of them, and how many each file has.
 
     A tag that could not be written says nothing about what was heard, so such rejects are left out.
+
+    Args:
+        says: a table to any number of keys for each row, [rows, keys].
     """
-    empty = np.empty(0, np.int64)
-    parts, lengths = [(empty, empty, empty)], {}
+
+    def read(table: pa.Table) -> tuple[Keys, NDArray[np.int64], Keys]:
+        times = table["processed_at"].cast(pa.int64()).to_numpy()
+        return keys_of(table["track_id"].to_pylist()), times, says(table)
+
     needed = ["track_id", "processed_at", *columns, *(["stage"] if kind == REJECTS_DIR else [])]
+    parts, lengths = [read(schema_of(kind, needed).empty_table())], {}
     for name, table in dataset.named_tables(kind, needed, run_id=run_id):
         if kind == REJECTS_DIR:
             table = table.filter(pc.not_equal(table["stage"], "apply"))
-        times = table["processed_at"].cast(pa.int64()).to_numpy()
-        parts.append((keys_of(table["track_id"].to_pylist()), times, says(table)))
+        parts.append(read(table))
         lengths[name] = len(table)
     keys, when, said = (np.concatenate(column) for column in zip(*parts, strict=True))
     return keys, when, said, lengths
@@ -119,7 +126,9 @@ def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
     Raises:
         LedgerError: a file of the dataset cannot be read.
     """
-    places = {track_id: uri for table in moved for track_id, uri in zip(*_lists(table), strict=True)}
+    places: dict[str, str] = {}
+    for table in moved:
+        places |= zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
     if not places:
         return
     names = pa.array(places, pa.string())
@@ -132,13 +141,9 @@ def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
             dataset.add(RESULTS_DIR, run_id, rows)
 
 
-def _lists(table: pa.Table) -> list[list[Any]]:
-    return [column.to_pylist() for column in table.select(["track_id", "uri"]).columns]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Known:
-    """Keys of tracks, sorted, and for each the key of what its newest row says."""
+    """Keys of tracks, sorted, and for each the keys of what its newest row says, one column for each thing."""
 
     keys: Keys
     says: Keys
@@ -148,10 +153,14 @@ class _Known:
         rows = newest(keys, when)
         return cls(keys[rows], says[rows])
 
-    def confirms(self, keys: Keys, says: Keys) -> NDArray[np.bool_]:
+    def confirms(self, keys: Keys, says: Keys, thing: int = 0) -> NDArray[np.bool_]:
         """Whether each track's newest row says just that."""
         at = find(keys, self.keys)
-        return (at >= 0) & (self.says[at] == says) if len(self.keys) else at >= 0
+        return (at >= 0) & (self.says[at, thing] == says) if len(self.keys) else at >= 0
+
+    def knows(self, keys: Keys) -> NDArray[np.bool_]:
+        """Whether each track has a row."""
+        return find(keys, self.keys) >= 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,14 +168,12 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote.
-        places: where its newest result says that it is.
+        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; and its place.
         rejected: what its newest reject says: version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
     tagged: _Known
-    places: _Known
     rejected: _Known
     origins: Origins
 
@@ -178,13 +185,13 @@ class Ledger:
 
         def heard(table: pa.Table) -> Keys:
             roots = origins.of(_versions(table).tolist())
-            return keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
+            how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
+            return np.stack([how, keys_of(table["uri"].to_pylist())], axis=1)
 
-        how = ["size", "mtime", "model_fingerprint", "vote"]
+        how = ["uri", "size", "mtime", "model_fingerprint", "vote"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
-        rejects = _read_keys(dataset, REJECTS_DIR, _versions, ["size", "mtime"])
-        places = _read_keys(dataset, RESULTS_DIR, lambda table: keys_of(table["uri"].to_pylist()), ["uri"])
-        return cls(_Known.of(*results), _Known.of(*places), _Known.of(*rejects), origins)
+        rejects = _read_keys(dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"])
+        return cls(_Known.of(*results), _Known.of(*rejects), origins)
 
     def are_tagged(self, tracks: pa.Table, fingerprint: str, vote: str) -> NDArray[np.bool_]:
         """Whether these versions of files, with the columns of a Track, have results of this model and this vote."""
@@ -195,8 +202,7 @@ class Ledger:
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks have a result that says they are elsewhere."""
         keys = keys_of(tracks["track_id"].to_pylist())
-        is_there = find(keys, self.places.keys) >= 0
-        return is_there & ~self.places.confirms(keys, keys_of(tracks["uri"].to_pylist()))
+        return self.tagged.knows(keys) & ~self.tagged.confirms(keys, keys_of(tracks["uri"].to_pylist()), _PLACE)
 
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Whether these versions of files were turned down; another model would not decode them either."""

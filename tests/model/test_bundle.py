@@ -22,16 +22,14 @@ def network():
     return build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).model
 
 
+def save(path, network, model_id):
+    front_end, calibration = tiny_shards.FRONT_END, Calibration(1.5)
+    return bundle.save(path, network, model_id=model_id, labels=LABELS, front_end=front_end, calibration=calibration)
+
+
 @pytest.fixture
 def saved(tmp_path, network):
-    return bundle.save(
-        tmp_path / "b",
-        network,
-        model_id="tiny",
-        labels=LABELS,
-        front_end=tiny_shards.FRONT_END,
-        calibration=Calibration(1.5),
-    )
+    return save(tmp_path / "b", network, "tiny")
 
 
 def test_what_is_saved_is_loaded(saved, network):
@@ -42,14 +40,7 @@ def test_what_is_saved_is_loaded(saved, network):
 
 
 def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, tmp_path):
-    again = bundle.save(
-        tmp_path / "again",
-        network,
-        model_id="x",
-        labels=LABELS,
-        front_end=tiny_shards.FRONT_END,
-        calibration=Calibration(1.5),
-    )
+    again = save(tmp_path / "again", network, "x")
     assert again.fingerprint == saved.fingerprint
 
 
