@@ -14,13 +14,14 @@ from pathlib import Path
 import click
 
 from features.errors import UsageError
+from pipelines.commands.options import model_option
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command("app")
 @click.argument("results", metavar="[DIR]", required=False)
-@click.option("--model", metavar="DIR", help="Model bundle, a folder or URL.  [default: the one that ships]")
+@model_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
 @click.option("--by", metavar="NAME", help="Who corrects.  [default: the user]")

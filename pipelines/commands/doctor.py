@@ -8,11 +8,12 @@ import tempfile
 
 import click
 
+from pipelines.commands.options import model_option
 from pipelines.engine.quiet import quiet_libraries
 
 
 @click.command("doctor")
-@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
+@model_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--debug", is_flag=True, help="Show what the libraries say.")
 def command(model: str | None, as_json: bool, debug: bool) -> int:

@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 
 from features.errors import UsageError
+from pipelines.commands.options import model_option
 from pipelines.engine.quiet import quiet_libraries
 
 
 @click.command("show")
 @click.argument("track", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The picture, a PNG.")
-@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
+@model_option
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(track: Path, output: Path | None, model: str | None, debug: bool) -> None:
     """Draw one TRACK: waveform, Mel spectrogram, and below them the genres over time.

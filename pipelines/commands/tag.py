@@ -11,6 +11,7 @@ from model.voting import METHODS
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
 from pipelines.commands.beam import BeamCommand
+from pipelines.commands.options import model_option
 from pipelines.dataset.export import FORMATS, export
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine, usable_cores
@@ -22,7 +23,7 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @click.command("tag", cls=BeamCommand)
 @click.argument("library", nargs=-1)
 @click.option("--output", required=True, metavar="DIR", help="Folder or URL for results, rejects and run reports.")
-@click.option("--model", metavar="MODEL", help="gtzan10, genres16, or a folder or URL.  [default: gtzan10]")
+@model_option
 @click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
