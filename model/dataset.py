@@ -118,6 +118,8 @@ def training_batches(
         return x, packed
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        # Of this graph alone: whatever seed the process has would enter into every shuffle below, and 0 would raise.
+        tf.compat.v1.set_random_seed(seed + 1)
         epoch += seed * 100_003  # so that no epoch of one seed repeats an epoch of another
         tracks = (
             tf.data.Dataset.from_tensor_slices(files)

@@ -114,7 +114,6 @@ def train(
     folder = Path(output)
     if init is not None:
         _must_not_have_heard(init, shards, config)
-    # Never 0: TensorFlow cannot combine a global seed of 0 with tf.data seeds that are tensors (the epoch).
     keras.utils.set_random_seed(config.seed + 1)
     survey = _survey(shards, config, targets)
     network = _network(shards, config, init, targets)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny_shards
 
 from model import dataset, targets
@@ -52,6 +53,14 @@ def test_an_epoch_is_a_pure_function_of_its_number_and_the_seed(shards):
     assert same(both[len(both) // 2 :], batches(shards, epochs=range(1, 2), settings=settings))
     assert not same(both[: len(both) // 2], both[len(both) // 2 :])
     assert not same(batches(shards, settings=settings), batches(shards, settings=settings, seed=1))
+
+
+def test_an_epoch_does_not_depend_on_the_seed_of_the_process(shards):
+    tf.random.set_seed(1)
+    expected = batches(shards)
+    for other in (0, 7):  # 0 once raised
+        tf.random.set_seed(other)
+        assert same(expected, batches(shards))
 
 
 def words(seen, head="genres", count=3):
