@@ -282,9 +282,7 @@ def answers(
             "answer": [labels[genre] for genre in best],
             "confidence": scores.max(axis=1),
             "unknown": unknown,
-            "right": [
-                genre in track.claimed if track.claimed else None for genre, track in zip(best, heard, strict=True)
-            ],
+            "right": right,
         }
     )
 
