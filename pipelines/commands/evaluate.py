@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
 
 from features.errors import UsageError
+from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
+from pipelines.storage.copies import bundle_at, shards_at
 
 
 @click.command("evaluate")
-@click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
-@click.argument("shards", type=FOLDER)
+@click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("shards")
 @click.option("--split", help="What to measure on.  [default: what each bundle held out with --fold]")
 @click.option("--output", type=FOLDER, required=True, help="Folder for metrics.json, report.md and report.png.")
 @click.option("--card", type=FOLDER, help="Give these figures and what was fitted to that bundle: its model card.")
@@ -28,8 +28,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
-    bundles: tuple[Path, ...],
-    shards: Path,
+    bundles: tuple[str, ...],
+    shards: str,
     split: str | None,
     output: Path,
     card: Path | None,
@@ -41,10 +41,10 @@ def command(
 
     Several bundles that `train --fold` has made are each asked about the tracks that they were trained without.
     """
-    from model import bundle, shardset
+    from model import bundle
 
-    dataset = shardset.load(shards)
-    loaded = [bundle.load_config(path) for path in bundles]
+    dataset = shards_at(shards)
+    loaded = [bundle_at(one) for one in bundles]
     with quiet_libraries(output, debug=debug):
         from model import card as cards
         from model import evaluate
@@ -73,8 +73,8 @@ def command(
         click.echo(text + f"\n-> {output}" + (f"\n-> {card}" if card else ""))
 
 
-def _measured_on(loaded: list[Any], split: str | None, shards: Path) -> str:
+def _measured_on(loaded: list[Any], split: str | None, shards: str) -> str:
     if split is not None:
-        return f"the split `{split}` of the shards `{shards.name}`"
+        return f"the split `{split}` of the shards `{PurePath(shards).name}`"
     epochs = loaded[0].provenance["recipe"].get("epochs", "?")
     return f"{len(loaded)} folds of artists, each by a network of the same recipe trained without it ({epochs} epochs)"
