@@ -93,11 +93,11 @@ $(WORK)/shards-%/dataset.json: $(WORK)/targets.parquet
 
 $(WORK)/genres16-%/config.json: $(WORK)/shards-genres16/dataset.json
 	$(TRAIN) $(<D) --targets $(WORK)/targets.parquet --output $(@D) $(call fold_of,$*) \
-	  $(if $(filter final,$*),--epochs 24 --model-id genrebeam-genres16-v1)
+	  $(if $(filter final,$*),--model-id genrebeam-genres16-v2)
 
 $(WORK)/gtzan10-%/config.json: $(WORK)/genres16-%/config.json $(WORK)/shards-narrow/dataset.json
 	$(TRAIN) $(WORK)/shards-narrow --init $(<D)/gtzan10 --output $(@D) $(call fold_of,$*) --epochs 4 --learning-rate 0.001 \
-	  $(if $(filter final,$*),--model-id genrebeam-gtzan10-v3)
+	  $(if $(filter final,$*),--model-id genrebeam-gtzan10-v4)
 
 MODELS  := genres16 gtzan10
 model: $(foreach model,$(MODELS),$(WORK)/shards-$(model)/dataset.json $(foreach run,$(RUNS),$(WORK)/$(model)-$(run)/config.json))  ## Train the shipped models again (needs DATA=folder)

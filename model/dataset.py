@@ -20,7 +20,7 @@ from features.records import parse_in_graph
 from model import augment
 from model.augment import Augmentation
 from model.shardset import ShardSet
-from model.targets import GENRES, Targets
+from model.targets import FURTHER, GENRES, Targets
 
 # A crop whose loudest level is put here before blending two crops: mixup compares shapes, not gains.
 _BLEND_PEAK = 240.0
@@ -77,8 +77,10 @@ def training_batches(
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
         levels, genres, group, track_id = parse_in_graph(record, front_end)
-        claimed = tf.cast(tf.reduce_any(genres[:, tf.newaxis] == labels[tf.newaxis], axis=0), tf.float32)
-        claimed = tf.where(tf.size(genres) > 0, claimed, np.nan)
+        # `claimed_vector` in a graph.
+        named = tf.cast(genres[:, tf.newaxis] == labels[tf.newaxis], tf.float32)
+        rank = tf.cumsum(tf.reduce_sum(named, axis=1, keepdims=True), exclusive=True)
+        claimed = tf.where(tf.size(genres) > 0, tf.reduce_max(named * FURTHER**rank, axis=0), np.nan)
         row = table.row(track_id) if table is not None else tf.constant(-1, tf.int64)
         return levels, claimed, row, group
 
@@ -170,11 +172,11 @@ def _and_none(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def pack_words(claimed: Any, share: Any, weights: Any) -> Any:
     """What blended crops should be called, as one tensor, because Keras passes one: float32 [batch, 2 words + 4].
 
-    First of each crop, then of the crop blended into it (the next of the batch): 1 for every word claimed, 1 if it is
-    music of which none is true, and how much all that counts: its share in the blend times its weight.
+    First of each crop, then of the crop blended into it (the next of the batch): how much each word is claimed, 1 if it
+    is music of which none is true, and how much all that counts: its share in the blend times its weight.
 
     Args:
-        claimed: float32 [batch, words], 1 for every word claimed; all 0 for music of which none is true; NaN where
+        claimed: float32 [batch, words] in 0..1, 1 for the best; all 0 for music of which none is true; NaN where
             nothing is known.
         share: float32 [batch], how much of the crop itself is in the blend.
         weights: float32 [words + 1], of the words and of none.
@@ -231,11 +233,6 @@ def chunk_batches(
         packed |= {head: pack_words(tf.constant(v), ones, tf.ones(v.shape[1] + 1)) for head, v in unknown.items()}
         packed |= {head: tf.zeros((len(claimed), v.shape[1] + 1)) for head, v in targets.numbers.items()}
     return tf.data.Dataset.from_tensor_slices((np.concatenate(chunks), packed)).batch(batch_size)
-
-
-def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.float32]:
-    """Genres as a vector of zeros and ones in the order of the labels."""
-    return np.array([label in genres for label in labels], np.float32)
 
 
 def chunk_logits(network: Any, log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.float32]:

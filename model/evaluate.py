@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.errors import UsageError
@@ -176,21 +177,20 @@ def measure(
     labels: Sequence[str],
     *,
     calibration: Calibration = UNCALIBRATED,
-    cross_fit: bool = False,
+    judged: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     trained_groups: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """All figures as one dictionary that JSON can hold. An answer is right that is among the claimed genres.
 
     Args:
-        cross_fit: judge confidence and "none of these" by what is fitted on the other half of the artists, not by
-            `calibration`.
+        judged: what is said of them, if not by `calibration`: by `cross_fitted`.
         trained_groups: artists in the training data, for the figure without them.
     """
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
     known = [track for track in heard if track.claimed]
     is_known = np.array([bool(track.claimed) for track in heard])
-    every, unknown = cross_fitted(heard, len(labels)) if cross_fit else said(heard, calibration)
+    every, unknown = judged or said(heard, calibration)
     scores = every[is_known]
     claimed = claimed_matrix(known, len(labels)) > 0
     order = np.argsort(-scores, axis=1, kind="stable")
@@ -261,6 +261,63 @@ def measure(
             for name, rows in by_source.items()
         }  # fmt: skip
     return figures
+
+
+def answers(
+    heard: Sequence[Heard], labels: Sequence[str], scores: NDArray[np.float32], unknown: NDArray[np.float32]
+) -> pa.Table:
+    """One row for each track: what it is, what is said of it, whether that is right (null for music of other genres).
+
+    Args:
+        scores: float32 [tracks, genres], and
+        unknown: float32 [tracks], as `said` or `cross_fitted` have it.
+    """
+    best = scores.argmax(axis=1)
+    right = [genre in track.claimed if track.claimed else None for genre, track in zip(best, heard, strict=True)]
+    return pa.table(
+        {
+            "track_id": [track.track_id for track in heard],
+            "artist": [normal_group(track.group) for track in heard],
+            "genres": [[labels[genre] for genre in track.claimed] for track in heard],
+            "answer": [labels[genre] for genre in best],
+            "confidence": scores.max(axis=1),
+            "unknown": unknown,
+            "right": right,
+        }
+    )
+
+
+def paired(ours: pa.Table, theirs: pa.Table) -> dict[str, dict[str, Any]]:
+    """How much more often one network is right than another about the same tracks, by the tables of `answers`.
+
+    Tracks that only one of them was asked about, or that are of none of the genres of one, do not count.
+
+    Returns:
+        By folder of the tracks, "" for all: tracks, both shares of right answers, their difference with its 95 %
+        interval.
+
+    Raises:
+        UsageError: no track in common.
+    """
+    columns = ["track_id", "artist", "right"]
+    both = ours.select(columns).join(theirs.select(["track_id", "right"]), "track_id", right_suffix="_theirs",
+                                     join_type="inner").drop_null()  # fmt: skip
+    if not both.num_rows:
+        raise UsageError("--against: no track that both were asked about")
+    both = both.sort_by("track_id")
+    folder = np.array([t.split("/")[0] if "/" in t else "" for t in both["track_id"].to_pylist()])
+    groups = np.array(both["artist"].to_pylist())
+    mine, other = (np.array(both[name].to_pylist(), float) for name in ("right", "right_theirs"))
+    rows = {}
+    for name in dict.fromkeys(["", *sorted(set(folder))]):
+        of = folder == name if name else np.ones(len(folder), bool)
+        rows[name] = {
+            "tracks": int(of.sum()),
+            "track_accuracy": float(mine[of].mean()),
+            "against": float(other[of].mean()),
+            "difference": _with_interval(mine[of] - other[of], groups[of]),
+        }
+    return rows
 
 
 def _per_genre(
@@ -363,6 +420,12 @@ def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
         lines.append(
             f"| track accuracy in {name} | {part['track_accuracy']:.3f} ({part['tracks']} tracks), in the best three "
             f"{part['top3_accuracy']:.3f} |"
+        )
+    for name, row in figures.get("paired", {}).items():
+        gain = row["difference"]
+        lines.append(
+            f"| against the other report, {name or 'all'} | {gain['value']:+.3f} (95 % interval {gain['low']:+.3f} to "
+            f"{gain['high']:+.3f}): {row['track_accuracy']:.3f}, not {row['against']:.3f}, of {row['tracks']} tracks |"
         )
     if "background" in figures:
         background = figures["background"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from features.errors import UsageError
 GENRES = "genres"
 
 _KEY, _TRAINED_ON = "track_id", "trained_on"
+# How much each further genre of a track claims against the one before it. Half the songs are pop and something else:
+# with as much for every genre a network says pop to nearly all of them (docs/experiments.md, fifth round).
+FURTHER = 0.5
+
 _LIMIT = 4.0  # deviations; beyond them a number says no more than that it is extreme
 
 
@@ -32,7 +36,7 @@ class Targets:
     Attributes:
         track_ids: whose they are, in the order of the rows.
         words: the vocabulary of each head of words, in alphabetical order.
-        claims: by head of words float32 [tracks, words], 1 for each word claimed; all 0 for music of which none of
+        claims: by head of words float32 [tracks, words] as `claimed_vector` has it; all 0 for music of which none of
             them is true, NaN throughout where nothing is known.
         numbers: by head of numbers float32 [tracks, size], each column with mean 0 and deviation 1 over the tracks that
             have it, cut at four deviations; NaN throughout for a track without that head.
@@ -59,9 +63,9 @@ class Targets:
 def load(file: Path) -> Targets:
     """Read a Parquet table: `track_id` as in the shards, and one column of lists for each head.
 
-    Lists of strings are words, an empty one says "none of them"; lists of numbers are numbers. A null means that
-    nothing is known of a track. The optional boolean column `trained_on` marks tracks that whoever made the numbers has
-    learned the labels of; the file's metadata `genrebeam.note` says in a line what they are.
+    Lists of strings are words, best first, an empty one says "none of them"; lists of numbers are numbers. A null means
+    that nothing is known of a track. The optional boolean column `trained_on` marks tracks that whoever made the
+    numbers has learned the labels of; the file's metadata `genrebeam.note` says in a line what they are.
 
     Raises:
         UsageError: no such file, no Parquet table, no head, lists of unlike lengths, or a head called `genres`.
@@ -107,9 +111,15 @@ def load(file: Path) -> Targets:
     )
 
 
+def claimed_vector(genres: Sequence[str], labels: Sequence[str]) -> NDArray[np.float32]:
+    """What a track is claimed to be, float32 [labels]: 1 for the first of its genres among the labels, then less."""
+    known = [genre for genre in dict.fromkeys(genres) if genre in labels]
+    return np.array([FURTHER ** known.index(label) if label in known else 0.0 for label in labels], np.float32)
+
+
 def _claims(lists: list[list[str] | None], words: tuple[str, ...]) -> NDArray[np.float32]:
     unknown = [np.nan] * len(words)
-    return np.array([unknown if each is None else [word in each for word in words] for each in lists], np.float32)
+    return np.array([unknown if each is None else claimed_vector(each, words) for each in lists], np.float32)
 
 
 def _matrix(lists: list[list[Any] | None], name: str) -> NDArray[np.float32]:

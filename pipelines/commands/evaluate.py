@@ -7,18 +7,27 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from features.errors import UsageError
 from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.storage.copies import bundle_at, shards_at
 
+_TRACKS = "tracks.parquet"
+
 
 @click.command("evaluate")
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
 @click.argument("shards")
 @click.option("--split", help="What to measure on.  [default: what each bundle held out with --fold]")
-@click.option("--output", type=FOLDER, required=True, help="Folder for metrics.json, report.md and report.png.")
+@click.option(
+    "--output", type=FOLDER, required=True, help="Folder for the report: metrics.json, tracks.parquet, report.md, .png."
+)
+@click.option(
+    "--against", type=FOLDER, help="The --output of another evaluation: who is right more often about the same tracks?"
+)
 @click.option("--card", type=FOLDER, help="Give these figures and what was fitted to that bundle: its model card.")
 @click.option(
     "--fit",
@@ -32,6 +41,7 @@ def command(
     shards: str,
     split: str | None,
     output: Path,
+    against: Path | None,
     card: Path | None,
     fit: bool,
     quiet: bool,
@@ -43,6 +53,7 @@ def command(
     """
     from model import bundle
 
+    other = _tracks(against) if against else None
     dataset = shards_at(shards)
     loaded = [bundle_at(one) for one in bundles]
     with quiet_libraries(output, debug=debug):
@@ -52,17 +63,22 @@ def command(
         heard = evaluate.listen(loaded, dataset, split)
         first = loaded[0]
         fitted = evaluate.fit(heard, len(first.labels)) if fit else first.calibration
+        judged = evaluate.cross_fitted(heard, len(first.labels)) if fit else evaluate.said(heard, fitted)
         figures = evaluate.measure(
             heard,
             first.labels,
             calibration=fitted,
-            cross_fit=fit,
+            judged=judged,
             trained_groups=evaluate.trained_groups(loaded[0], dataset) if split else frozenset(),
         )
+        answers = evaluate.answers(heard, first.labels, *judged)
+        if other is not None:
+            figures["paired"] = evaluate.paired(answers, other)
         text = evaluate.markdown(figures, loaded[0].labels)
         try:
             output.mkdir(parents=True, exist_ok=True)
             (output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            pq.write_table(answers, output / _TRACKS, compression="zstd")
             (output / "report.md").write_text(text, encoding="utf-8")
             evaluate.plot(figures, loaded[0].labels, output / "report.png")
         except OSError as error:
@@ -71,6 +87,13 @@ def command(
             cards.write(bundle.load_config(card), figures, measured_on=_measured_on(loaded, split, shards))
     if not quiet:
         click.echo(text + f"\n-> {output}" + (f"\n-> {card}" if card else ""))
+
+
+def _tracks(report: Path) -> pa.Table:
+    try:
+        return pq.read_table(report / _TRACKS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"--against {report}: holds no {_TRACKS}; give the --output of another evaluation") from error
 
 
 def _measured_on(loaded: list[Any], split: str | None, shards: str) -> str:

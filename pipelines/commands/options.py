@@ -16,7 +16,7 @@ model_option = click.option(
 class _LocalFolder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if "://" in str(value):
-            self.fail(f"{value}: this is written to a local folder; copy it from there", param, ctx)
+            self.fail(f"{value}: give a local folder", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -13,7 +13,7 @@ from features.errors import UsageError
 from model import bundle, evaluate
 from model.evaluate import Heard
 from model.network import build_cnn
-from model.voting import chunk_scores
+from model.voting import UNCALIBRATED, chunk_scores
 from pipelines.commands.evaluate import command
 
 LABELS = ("a", "b", "c")
@@ -141,6 +141,41 @@ def test_known_artists_are_told_from_new_ones():
     assert figures["unseen_artists"] == {"tracks": 1, "track_accuracy": 0.0}
 
 
+def asked(tracks):
+    return evaluate.answers(tracks, LABELS, *evaluate.said(tracks, UNCALIBRATED))
+
+
+def test_answers_name_what_is_claimed_and_said_of_each_track():
+    tracks = [
+        heard(0, (0, 2), track_id="one"),
+        heard(1, 2, track_id="two", group="The Beatles"),
+        heard(1, (), track_id="three"),
+    ]
+    rows = asked(tracks).to_pylist()
+    assert [row["track_id"] for row in rows] == ["one", "two", "three"]
+    assert [row["genres"] for row in rows] == [["a", "c"], ["c"], []]
+    assert [row["answer"] for row in rows] == ["a", "b", "b"]
+    assert [row["right"] for row in rows] == [True, False, None]
+    assert rows[1]["artist"] == "beatles"
+    assert rows[0]["confidence"] == pytest.approx(0.9, abs=1e-5)
+
+
+def test_networks_are_compared_on_the_tracks_that_both_were_asked_about():
+    ours = [heard(0, 0, track_id=f"x/{i}", group=f"artist {i}") for i in range(10)]
+    ours += [heard(1, 0, track_id="y/0"), heard(0, 0, track_id="y/only ours"), heard(1, (), track_id="y/of neither")]
+    theirs = [heard(0 if i < 6 else 1, 0, track_id=f"x/{i}") for i in reversed(range(10))]
+    theirs += [heard(0, 0, track_id="y/0"), heard(1, (), track_id="y/of neither")]
+    rows = evaluate.paired(asked(ours), asked(theirs))
+    assert list(rows) == ["", "x", "y"]
+    assert rows[""]["tracks"] == 11
+    assert rows[""]["difference"]["value"] == pytest.approx(3 / 11)
+    assert (rows["x"]["track_accuracy"], rows["x"]["against"]) == (1.0, 0.6)
+    assert 0 < rows["x"]["difference"]["low"] < 0.4 < rows["x"]["difference"]["high"] < 0.8
+    assert rows["y"]["difference"]["value"] == -1.0
+    with pytest.raises(UsageError, match="no track"):
+        evaluate.paired(asked(ours), asked([heard(0, 0, track_id="elsewhere")]))
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     return tiny_shards.write(tmp_path_factory.mktemp("shards"), train=6, valid=4)
@@ -197,3 +232,23 @@ def test_the_command_writes_a_report_and_the_card_of_the_bundle(shards, tmp_path
     assert f"{figures['track_accuracy']['value']:.3f}" in card
     assert updated.fingerprint in card
     assert str(tmp_path) not in card
+
+
+def test_the_command_compares_with_another_report(shards, tmp_path):
+    for name, seed in (("one", 0), ("two", 5)):
+        save(tmp_path / name, shards, seed=seed)
+    ask = [str(shards.path), "--split", "valid"]
+
+    def run(bundle, out, *more):
+        return CliRunner().invoke(command, [str(tmp_path / bundle), *ask, "--output", str(tmp_path / out), *more])
+
+    assert run("one", "a").exit_code == 0
+    assert run("two", "b", "--against", str(tmp_path / "a")).exit_code == 0
+    one, two = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("a", "b"))
+    gain = two["paired"][""]
+    assert gain["against"] == one["track_accuracy"]["value"]
+    assert gain["difference"]["value"] == pytest.approx(two["track_accuracy"]["value"] - gain["against"])
+    assert "against the other report" in (tmp_path / "b" / "report.md").read_text()
+    refused = run("two", "c", "--against", str(tmp_path / "nowhere"))
+    assert isinstance(refused.exception, UsageError)
+    assert "--output of another evaluation" in str(refused.exception)

@@ -320,5 +320,5 @@ def test_shards_that_are_not_in_the_bucket_are_one_line(bucket: Any, tmp_path: P
         told = genrebeam(command, *bundle, place, "--output", tmp_path / "out", code=2)
         assert says in told
     refused = genrebeam(command, *bundle, bucket.url("nowhere"), "--output", bucket.url("out"), code=2)
-    assert f"{bucket.url('out')}: this is written to a local folder" in refused
+    assert f"{bucket.url('out')}: give a local folder" in refused
     assert not (tmp_path / "out").exists()

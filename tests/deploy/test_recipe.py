@@ -1,0 +1,120 @@
+"""What the shipped models learn from: deploy/recipe.py over a handful of clips laid out like the development data."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import targets
+from pipelines.library.labels import from_table
+
+ROOT = Path(__file__).parents[2]
+ALLMUSIC = ("MT1", "MT2", "MT3")
+SONGS = ("songs.0", "songs.1")
+GTZAN = ("blues.00000", "rock.00001", "pop.00002")
+
+
+def table(file, header, *rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header.split(","), *rows])
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    data, output = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("recipe")
+    log_mel, teacher = data / "logmel", data / "teacher"
+    table(
+        log_mel / "gtzan.csv",
+        "track_id,genre,artist,title,split",
+        (GTZAN[0], "blues", "A", "", "train"),
+        (GTZAN[1], "rock", "B", "", "valid"),
+        (GTZAN[2], "pop", "C", "", "excluded"),
+    )
+    table(
+        log_mel / "allmusic.csv",
+        "track_id,genre,artist,title,allmusic_genres",
+        (ALLMUSIC[0], "country", "D", "", "Country"),
+        (ALLMUSIC[1], "", "Aaliyah", "", "R&B"),  # by hand: pop, in GTZAN's sense
+        (ALLMUSIC[2], "", "nobody", "", "Electronic"),
+    )
+    table(
+        log_mel / "emotify.csv",
+        "track_id,genre,artist,title,folder_genre,id3_genre",
+        ("electronic/1.mp3", "", "E", "", "electronic", ""),
+        ("rock/1.mp3", "", "F", "", "rock", ""),
+    )
+    table(
+        log_mel / "songs.csv",
+        "track_id,genre,genre16,sure,artist,title",
+        (SONGS[0], "pop; country", "pop; country", "1", "G", ""),
+        (SONGS[1], "", "world; latin", "1", "H", ""),
+    )
+    table(log_mel / "unlabelled.csv", "track_id,folder_hint", ("song.0", "english"))
+    table(
+        teacher / "allmusic_genre16.csv",
+        "track_id,genre16,sure",
+        (ALLMUSIC[0], "country; folk", "1"),
+        (ALLMUSIC[1], "rnb; pop", "1"),
+        (ALLMUSIC[2], "electronic", "1"),
+    )
+    names = ["Speech", "Music", "Guitar", "Scary music", "Wind"]
+    table(teacher / "audioset_labels.csv", "index,mid,display_name", *((i, "", name) for i, name in enumerate(names)))
+    random = np.random.default_rng(0)
+    for name, ids in (("allmusic", ALLMUSIC), ("songs", SONGS), ("gtzan", GTZAN[:2])):
+        numbers = {"audioset_logits": 5, "audioset_embedding": 4, **({"msd_tag_logits": 3} if name != "gtzan" else {})}
+        arrays = {key: random.normal(size=(len(ids), size)).astype(np.float16) for key, size in numbers.items()}
+        np.savez(teacher / f"{name}.npz", track_id=np.array(ids), **arrays)
+    shares = random.random((2, 3)).astype(np.float16)
+    np.savez(teacher / "gtzan_train_msd_tags.npz", track_id=np.array(GTZAN[:2]), msd_tag_probabilities=shares)
+    recipe = [sys.executable, ROOT / "deploy" / "recipe.py", data, output]
+    subprocess.run(recipe, check=True, cwd=ROOT, capture_output=True)
+    return output
+
+
+def genres(output, name):
+    return {key: list(label.genres) for key, label in from_table(output / f"labels-{name}.csv").items()}
+
+
+def test_the_sixteen_are_named_best_first_and_faulty_clips_are_left_out(output):
+    assert genres(output, "genres16") == {
+        "gtzan/blues.00000": ["blues"],
+        "gtzan/rock.00001": ["rock"],
+        "allmusic/MT1": ["country", "folk"],
+        "allmusic/MT2": ["rnb", "pop"],
+        "allmusic/MT3": ["electronic"],
+        "emotify/electronic/1.mp3": ["electronic"],
+        "emotify/rock/1.mp3": ["rock", "pop"],
+        "songs/songs.0": ["pop", "country"],
+        "songs/songs.1": ["world", "latin"],
+        "unlabelled/song.0": [],
+    }
+
+
+def test_the_ten_are_gtzans_and_other_music_keeps_its_own_name(output):
+    ten = genres(output, "gtzan10")
+    assert ten["allmusic/MT1"] == ["country"]
+    assert ten["allmusic/MT2"] == ["pop"]
+    assert ten["allmusic/MT3"] == ["electronic"]
+    assert ten["songs/songs.0"] == ["pop", "country"]
+    assert ten["songs/songs.1"] == ["world", "latin"]
+    assert "unlabelled/song.0" not in ten
+    narrow = genres(output, "narrow")
+    assert narrow == {key: value for key, value in ten.items() if not key.startswith("songs/")}
+
+
+def test_targets_are_what_train_reads(output):
+    found = targets.load(output / "targets.parquet")
+    assert found.words == {"gtzan10": ("blues", "country", "pop", "rock")}
+    assert found.sizes == {"gtzan10": 5, "tags": 3, "audioset": 3, "embedding": 4}  # "Music" to "Scary music"
+    claimed = dict(zip(found.track_ids, found.claims["gtzan10"].tolist(), strict=True))
+    assert claimed["songs/songs.0"] == [0, 0.5, 1, 0]
+    assert claimed["allmusic/MT3"] == [0, 0, 0, 0]  # of none of the ten
+    tags = dict(zip(found.track_ids, found.numbers["tags"], strict=True))
+    assert np.isfinite(tags["gtzan/blues.00000"]).all()
+    assert np.isfinite(tags["songs/songs.1"]).all()
+    assert found.note
+    assert set(genres(output, "genres16")) - {"unlabelled/song.0"} <= set(found.track_ids)  # by the same names
