@@ -11,6 +11,7 @@ the journal has of each must tell of the file as it is. Then the same with undo.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import random
@@ -85,6 +86,12 @@ def in_child(act: object, output: Path, kill_after_s: float | None) -> bool:
     return True
 
 
+def is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+        return process.name() != "sh" and "sdk_worker_main" in " ".join(process.cmdline()[:4])
+    return False
+
+
 def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after_s: float | None) -> bool:
     """Run apply on Beam's local runner, and kill its driver or a worker; True if it ended well all the same."""
     command = [sys.executable, "-m", "pipelines", "apply", output, "--yes", "--write-tags", "overwrite", "--quiet"]
@@ -93,11 +100,12 @@ def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after
     if kill_after_s is not None:
         time.sleep(kill_after_s)
         family = driver.children(recursive=True)
-        workers = [one for one in family if one.name() != "sh" and "sdk_worker_main" in " ".join(one.cmdline()[:4])]
+        workers = [one for one in family if is_worker(one)]
         victims = [driver] if rng.random() < 0.5 or not workers else workers
-        if driver.poll() is None:
-            rng.choice(victims).kill()
-            counts["drivers" if victims == [driver] else "workers"] += 1
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            if driver.poll() is None:
+                rng.choice(victims).kill()
+                counts["drivers" if victims == [driver] else "workers"] += 1
         driver.wait(timeout=900)
         _, left = psutil.wait_procs(family, timeout=120)
         assert not left, f"left behind: {left}"

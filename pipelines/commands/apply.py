@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from pipelines.cli import EXIT_OK
-from pipelines.commands.beam import BeamCommand
+from pipelines.commands.beam import BeamCommand, engine_options
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.jobs.apply import apply_results, show
@@ -94,19 +94,14 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
 @apply_options("fill")
 @click.option("--only-corrected", is_flag=True, help="Only tracks that were corrected with `genrebeam correct`.")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
-@click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
-@click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
+@engine_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
 def command(
-    ctx: click.Context,
     results: str,
     apply: ApplyOptions,
     only_corrected: bool,
-    workers: int | None,
-    runner: str | None,
-    shared_filesystem: bool,
+    engine: Engine,
     quiet: bool,
     debug: bool,
 ) -> int:
@@ -117,8 +112,7 @@ def command(
     """
     console = Console(stderr=True, highlight=False)
     apply = dataclasses.replace(apply, only_corrected=only_corrected)
-    if runner:
-        engine = Engine(runner, flags=tuple(ctx.obj), shared_filesystem=shared_filesystem)
+    if engine.runner:
         with quiet_libraries(results, debug=debug) as terminal:
             from pipelines.jobs.apply_graph import apply_on_runner
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from features.errors import UsageError
+from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
+from pipelines.storage.copies import shards_at
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,11 +19,9 @@ if TYPE_CHECKING:
 
     from model.compare import Audio
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-
 
 @click.command("compare")
-@click.argument("shards", type=FOLDER)
+@click.argument("shards")
 @click.option("--output", type=FOLDER, required=True, help="Folder for compare.json, compare.md and compare.png.")
 @click.option("--split", "splits", multiple=True, default=("train",), show_default=True, help="What to train on.")
 @click.option("--test-split", default="valid", show_default=True, help="What to measure on, honestly.")
@@ -45,7 +45,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
-    shards: Path,
+    shards: str,
     output: Path,
     splits: tuple[str, ...],
     test_split: str,
@@ -63,9 +63,9 @@ def command(
     The leaky protocol tests on chunks of songs that were trained on. It shows where figures near 0.9 come from.
     Every row is written as soon as it is measured; the same command goes on, and further rows can be added.
     """
-    from model import compare, shardset
+    from model import compare
 
-    dataset = shardset.load(shards)
+    dataset = shards_at(shards)
     plan = compare.Plan(features, algorithms, epochs, seed, audio=bool(libraries))
     if test_split in splits:
         raise UsageError(f"--test-split {test_split}: what is trained on cannot be measured on honestly")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import UsageError
+from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
+from pipelines.storage.copies import bundle_at, shards_at
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
 _TRACKS = "tracks.parquet"
 
 
 @click.command("evaluate")
-@click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
-@click.argument("shards", type=FOLDER)
+@click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("shards")
 @click.option("--split", help="What to measure on.  [default: what each bundle held out with --fold]")
 @click.option(
     "--output", type=FOLDER, required=True, help="Folder for the report: metrics.json, tracks.parquet, report.md, .png."
@@ -36,8 +37,8 @@ _TRACKS = "tracks.parquet"
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
-    bundles: tuple[Path, ...],
-    shards: Path,
+    bundles: tuple[str, ...],
+    shards: str,
     split: str | None,
     output: Path,
     against: Path | None,
@@ -50,11 +51,11 @@ def command(
 
     Several bundles that `train --fold` has made are each asked about the tracks that they were trained without.
     """
-    from model import bundle, shardset
+    from model import bundle
 
     other = _tracks(against) if against else None
-    dataset = shardset.load(shards)
-    loaded = [bundle.load_config(path) for path in bundles]
+    dataset = shards_at(shards)
+    loaded = [bundle_at(one) for one in bundles]
     with quiet_libraries(output, debug=debug):
         from model import card as cards
         from model import evaluate
@@ -95,8 +96,8 @@ def _tracks(report: Path) -> pa.Table:
         raise UsageError(f"--against {report}: holds no {_TRACKS}; give the --output of another evaluation") from error
 
 
-def _measured_on(loaded: list[Any], split: str | None, shards: Path) -> str:
+def _measured_on(loaded: list[Any], split: str | None, shards: str) -> str:
     if split is not None:
-        return f"the split `{split}` of the shards `{shards.name}`"
+        return f"the split `{split}` of the shards `{PurePath(shards).name}`"
     epochs = loaded[0].provenance["recipe"].get("epochs", "?")
     return f"{len(loaded)} folds of artists, each by a network of the same recipe trained without it ({epochs} epochs)"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,8 +17,9 @@ from features.errors import UsageError
 from features.records import Labels
 from features.schema import Track
 from model.shardset import ShardSet
+from pipelines.commands.beam import BeamCommand, engine_options
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import Engine, usable_cores
+from pipelines.engine.runner import Engine
 from pipelines.jobs.shards import (
     AudioSource,
     Source,
@@ -26,14 +29,15 @@ from pipelines.jobs.shards import (
     stored_log_mels,
     write_shards,
 )
-from pipelines.library.discover import discover
+from pipelines.library.discover import Discovery, discover
 from pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
 from pipelines.stages.extract import ExtractConfig
+from pipelines.storage.places import local_path
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
-@click.command("shards")
+@click.command("shards", cls=BeamCommand)
 @click.argument("library", nargs=-1, required=True)
 @click.option("--output", metavar="DIR", required=True, help="Folder or URL for the shards.")
 @click.option("--labels", "labels_file", type=FILE, help="CSV or Parquet: path (or track_id), genre, split, artist.")
@@ -54,6 +58,7 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--split-shares", default="train=0.8,valid=0.1,test=0.1", show_default=True, help="Where none is given.")
 @click.option("--tracks-per-shard", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
+@engine_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
@@ -69,7 +74,7 @@ def command(
     hop_length: int,
     split_shares: str,
     tracks_per_shard: int,
-    workers: int | None,
+    engine: Engine,
     quiet: bool,
     debug: bool,
 ) -> None:
@@ -83,10 +88,14 @@ def command(
         front_end = dataclasses.replace(FrontEnd(), hop_length=hop_length)
     except ValueError as error:
         raise UsageError(f"--hop-length {hop_length}: {error}") from error
-    tracks, labels, source = _inputs(library, labels_file, fma_file, stored, corrections, sure, claims, front_end)
+    # A results folder is read by this machine; the tracks that it names are looked at when they are known.
+    read_by_workers = [] if corrections else [("LIBRARY", place) for place in library]
+    engine.check_places([("--output", output), *read_by_workers])
+    leave_out = [path] if (path := local_path(output)) else []
+    find = functools.partial(discover, library, leave_out=leave_out, beam_flags=engine.flags)
+    tracks, labels, source = _inputs(library, find, labels_file, fma_file, stored, corrections, sure, claims, front_end)
     plans = plan(tracks, assign_splits(labels, shares), tracks_per_shard=tracks_per_shard)
     named = tuple(name.strip() for name in genres.split(",")) if genres else ()
-    engine = Engine(workers=workers if workers is not None else usable_cores())
     with quiet_libraries(output, debug=debug):
         shards = write_shards(plans, source, output, front_end=front_end, labels=named, engine=engine)
     if not quiet:
@@ -95,6 +104,7 @@ def command(
 
 def _inputs(
     library: tuple[str, ...],
+    find: Callable[[], Discovery],
     labels_file: Path | None,
     fma_file: Path | None,
     stored: bool,
@@ -127,7 +137,7 @@ def _inputs(
         if labels_file is not None:
             labels = from_table(labels_file, meanings)
         return tracks, labels, StoredLogMels(Path(library[0]), front_end)
-    tracks = list(discover(library).tracks)
+    tracks = list(find().tracks)
     if labels_file is not None:
         given = from_table(labels_file, meanings)
         # A table may name a track by its path, its uri or both of their ends.

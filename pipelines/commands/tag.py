@@ -10,12 +10,11 @@ from features.extract import ExtractLimits
 from model.voting import METHODS
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
-from pipelines.commands.beam import BeamCommand
+from pipelines.commands.beam import BeamCommand, engine_options
 from pipelines.commands.options import model_option
 from pipelines.dataset.export import FORMATS, export
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import Engine, usable_cores
-from pipelines.engine.waiting import WORKER_TIMEOUT_S
+from pipelines.engine.runner import Engine
 from pipelines.jobs import apply as tags
 from pipelines.jobs.tag import Report, TagOptions, tag
 
@@ -35,27 +34,16 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
 @click.option("--write-every", type=float, default=20.0, show_default=True, help="Seconds of work between two writes.")
-@click.option(
-    "--worker-timeout",
-    type=float,
-    default=WORKER_TIMEOUT_S,
-    show_default=True,
-    help="Seconds for a first worker of --runner to begin.",
-)
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
-@click.option("--runner", help="A Beam runner and, after it, its flags.  [default: this machine]")
-@click.option("--shared-filesystem", is_flag=True, help="The runner's workers mount this machine's folders likewise.")
+@engine_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
-@click.pass_context
 def command(
-    ctx: click.Context,
     library: tuple[str, ...],
     output: str,
     model: str | None,
     vote: str,
     top_k: int,
-    workers: int | None,
     batch_size: int,
     features_output: str | None,
     features_input: str | None,
@@ -63,13 +51,11 @@ def command(
     retry_rejects: bool,
     max_reject_share: float,
     write_every: float,
-    worker_timeout: float,
     track_timeout: float,
-    runner: str | None,
-    shared_filesystem: bool,
     quiet: bool,
     debug: bool,
     apply: tags.ApplyOptions,
+    engine: Engine,
 ) -> int:
     """Hear the genre of every track in LIBRARY: folders, globs, manifests (.txt, .m3u, .csv or .parquet with a
     column uri) or single files.
@@ -86,7 +72,7 @@ def command(
         libraries=library,
         output=output,
         model=model,
-        engine=Engine(runner, workers if workers is not None else usable_cores(), tuple(ctx.obj), shared_filesystem),
+        engine=engine,
         vote=vote,
         top_k=top_k,
         batch_size=batch_size,
@@ -95,7 +81,6 @@ def command(
         retry_rejects=retry_rejects,
         max_reject_share=max_reject_share,
         write_every_s=write_every,
-        worker_timeout_s=worker_timeout,
         limits=ExtractLimits(stall_s=track_timeout),
         quiet=quiet,
     )

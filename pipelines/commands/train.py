@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from features.errors import UsageError
+from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
+from pipelines.storage.copies import bundle_at, shards_at
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.command("train")
-@click.argument("shards", type=FOLDER)
+@click.argument("shards")
 @click.option("--output", type=FOLDER, required=True, help="Folder for the bundle. An unfinished run there goes on.")
 @click.option("--model-id", help="Name of the model.  [default: the name of the output folder]")
 @click.option("--split", "splits", multiple=True, default=("train",), show_default=True, help="What to train on.")
 @click.option("--valid-split", default="valid", show_default=True, help="What to watch; an empty name for nothing.")
 @click.option("--fold", help="K/N: hold out fold K (from 0) of N of the artists instead, for cross-validation.")
-@click.option("--init", type=FOLDER, help="Start from this bundle's weights (transfer to other labels, fine-tuning).")
+@click.option("--init", metavar="MODEL", help="Start from this bundle's weights (other labels, fine-tuning).")
 @click.option(
     "--targets", "targets_file", type=FILE, help="Parquet: further words or numbers to learn about each track."
 )
@@ -42,13 +43,13 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
-    shards: Path,
+    shards: str,
     output: Path,
     model_id: str | None,
     splits: tuple[str, ...],
     valid_split: str,
     fold: str | None,
-    init: Path | None,
+    init: str | None,
     targets_file: Path | None,
     threads: int,
     tensorboard: Path | None,
@@ -60,9 +61,9 @@ def command(
 
     Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
     """
-    from model import bundle, shardset, targets
+    from model import targets
 
-    dataset = shardset.load(shards)
+    dataset = shards_at(shards)
     with quiet_libraries(output, debug=debug) as console:
         _use_threads(threads)
         from model.train import TrainConfig, train
@@ -77,7 +78,7 @@ def command(
             output,
             config,
             model_id=model_id or output.resolve().name,
-            init=bundle.load_config(init) if init else None,
+            init=bundle_at(init) if init else None,
             targets=targets.load(targets_file) if targets_file else None,
             tensorboard=os.fspath(tensorboard) if tensorboard else None,
             callbacks=[] if quiet else [_progress(console, config.epochs)],

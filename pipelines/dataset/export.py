@@ -8,7 +8,8 @@ import os
 from typing import Any
 
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ledger import newest_results, newest_results_by_file
+from pipelines.dataset.ledger import newest_results_by_file
+from pipelines.dataset.ordered import in_order
 from pipelines.dataset.schema import RESULTS
 
 FORMATS = ["csv", "json"]
@@ -27,8 +28,8 @@ def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
             names = [name for name in RESULTS.names if name not in ("labels", "chunk_scores")]
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            for batch in newest_results(dataset, names).to_batches(max_chunksize=_ROWS):
-                writer.writerows({name: _flat(value) for name, value in row.items()} for row in batch.to_pylist())
+            _, rows = in_order(newest_results_by_file(dataset, names))
+            writer.writerows({name: _flat(value) for name, value in row.items()} for row in rows)
         else:
             for table in newest_results_by_file(dataset):
                 for batch in table.to_batches(max_chunksize=_ROWS):

@@ -13,6 +13,7 @@ from pipelines.storage.places import local_path
 # would depend on details of the graph.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
+WORKER_TIMEOUT_S = 600.0
 _RUNNERS_HERE = {"directrunner", "fnapirunner", "prismrunner", "interactiverunner"}
 
 
@@ -25,16 +26,23 @@ class Engine:
         workers: processes on this machine.
         flags: passed on to Beam as they are.
         shared_filesystem: workers on other machines mount this machine's folders under the same paths.
+        worker_timeout_s: how long a first worker of the runner may take to begin.
+
+    Raises:
+        UsageError: an option is out of range, naming it.
     """
 
     runner: str | None = None
     workers: int = 1
     flags: tuple[str, ...] = ()
     shared_filesystem: bool = False
+    worker_timeout_s: float = WORKER_TIMEOUT_S
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
+        if not 1 <= self.worker_timeout_s <= 86_400:
+            raise UsageError(f"--worker-timeout must be between 1 and 86400, not {self.worker_timeout_s}")
 
     @property
     def is_local(self) -> bool:
@@ -56,6 +64,11 @@ class Engine:
     def writes_template(self) -> str | None:
         """Where the runner writes a template of the job instead of running it."""
         return self._flag("template_location")
+
+    def check_runs(self) -> None:
+        """Refuse to write a template of a job that ends in the driver; raises UsageError."""
+        if self.writes_template:
+            raise UsageError("--template_location: only `tag` can be a template; leave it out and the job runs now")
 
     def check_places(self, places: Iterable[tuple[str, str]]) -> None:
         """Refuse what workers on other machines cannot reach.

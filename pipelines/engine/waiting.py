@@ -13,11 +13,10 @@ from pipelines.engine.attempts import EngineError
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
-WORKER_TIMEOUT_S = 600.0
 _POLL_S = 2.0
 
 
-def wait_for(result: PipelineResult, begun: Callable[[], bool], timeout_s: float = WORKER_TIMEOUT_S) -> None:
+def wait_for(result: PipelineResult, begun: Callable[[], bool], timeout_s: float) -> None:
     """Wait for a job to end, and for its first worker to begin no longer than `timeout_s`.
 
     Runners wait without end for a worker environment that does not come up: an image that cannot be pulled, a worker

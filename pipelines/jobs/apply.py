@@ -29,7 +29,9 @@ from pipelines.dataset.corrections import read_corrections
 from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
 from pipelines.dataset.keys import keys_of
-from pipelines.dataset.ledger import Place, newest_results
+from pipelines.dataset.ledger import Place, newest_results, newest_results_by_file
+from pipelines.dataset.ordered import in_order
+from pipelines.dataset.schema import RESULTS
 from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
 from pipelines.storage.places import local_path
 from pipelines.tags.policy import Outcome
@@ -39,6 +41,13 @@ RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "unknown", "top", "model_id", "model_fingerprint",
     "processed_at",
 ]  # fmt: skip
+TO_WRITE = pa.schema(
+    [
+        *(pa.field("mtime_us", pa.int64()) if name == "mtime" else RESULTS.field(name) for name in RESULT_COLUMNS),
+        pa.field("versions", pa.list_(pa.list_(pa.int64()))),
+        pa.field("correction", pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])),
+    ]
+)
 
 
 class Batches(NamedTuple):
@@ -80,9 +89,9 @@ class ApplyReport:
         return self.outcomes[Outcome.FAILED.value]
 
 
-def results_to_write(dataset: Place, *, only_corrected: bool = False) -> pa.Table:
-    """The newest result of each track, with mtime in microseconds, the versions that tags of ours made of its file,
-    and what a person says of it instead.
+def results_to_write(dataset: Place, *, only_corrected: bool = False) -> tuple[int, Iterator[dict[str, Any]]]:
+    """How many tracks have a result, and the newest of each in the order of their ids: with mtime in microseconds, the
+    versions that tags of ours made of its file, and what a person says of it instead.
 
     Args:
         only_corrected: leave out the tracks of which nobody has said anything.
@@ -90,26 +99,27 @@ def results_to_write(dataset: Place, *, only_corrected: bool = False) -> pa.Tabl
     Raises:
         LedgerError: the dataset cannot be read.
     """
-    table = newest_results(dataset, RESULT_COLUMNS)
     corrections = read_corrections(dataset)
-    if only_corrected:
-        table = table.filter(pc.is_in(table["track_id"], value_set=pa.array(corrections, pa.string())))
-    table = table.set_column(RESULT_COLUMNS.index("mtime"), "mtime_us", table["mtime"].cast(pa.int64()))
     origins = Origins.read(dataset)
     families = origins.families(dataset)
-    track_ids, *version = (table[name].to_pylist() for name in ("track_id", "size", "mtime_us"))
-    versions = [families.get(root) for root in origins.of(keys_of(track_ids, *version).tolist())]
-    column = pa.array([v and [list(pair) for pair in v] for v in versions], pa.list_(pa.list_(pa.int64())))
-    said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id in track_ids]
-    correction = pa.array(said, pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]))
-    return table.append_column("versions", column).append_column("correction", correction)
+
+    def to_write(table: pa.Table) -> pa.Table:
+        if only_corrected:
+            table = table.filter(pc.is_in(table["track_id"], value_set=pa.array(corrections, pa.string())))
+        mtime_us = table["mtime"].cast(pa.int64())
+        track_ids, *version = (column.to_pylist() for column in (table["track_id"], table["size"], mtime_us))
+        versions = families.of(origins.of(keys_of(track_ids, *version).tolist()))
+        said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id in track_ids]
+        there = {name: table[name] for name in RESULT_COLUMNS if name != "mtime"}
+        return pa.table({**there, "mtime_us": mtime_us, "versions": versions, "correction": said}, TO_WRITE)
+
+    return in_order(map(to_write, newest_results_by_file(dataset, RESULT_COLUMNS)))
 
 
 def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batches:
     """The newest result of each track as something to write; raises LedgerError."""
-    table = results_to_write(dataset, only_corrected=only_corrected)
-    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
-    return Batches(len(table), _batched(map(wanted_from_row, rows)))
+    total, rows = results_to_write(dataset, only_corrected=only_corrected)
+    return Batches(total, _batched(map(wanted_from_row, rows)))
 
 
 def batches_of_journal(dataset: Place) -> Batches:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
@@ -21,7 +24,7 @@ from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import watched
 from pipelines.engine.runner import Engine
 from pipelines.engine.waiting import wait_for
-from pipelines.jobs.apply import ApplyReport, apply_results, new_task, results_to_write
+from pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_task, results_to_write
 from pipelines.stages.changes import ApplyOptions, Task
 from pipelines.stages.write_tags import NAMESPACE
 from pipelines.tags.policy import Outcome
@@ -37,17 +40,18 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
         return apply_results(place, options, console=console)
     if not options.yes:
         raise UsageError("--runner writes without asking: look with --dry-run first, then add --yes")
+    engine.check_runs()
     task = new_task(place, options)
     dataset, run_id = task.dataset, task.run_id
     report = ApplyReport(run_id, task.started_at.isoformat(timespec="seconds"))
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": engine.beam_flags()}
     plan = f".genrebeam-plan-{run_id}.parquet"
     with dataset.lock(), journal.run(dataset, run_id, summary):
-        rows = results_to_write(dataset, only_corrected=options.only_corrected)
-        engine.check_places([("DIR", str(dataset)), *(("the file", uri) for uri in rows["uri"].to_pylist())])
+        engine.check_places([("DIR", str(dataset))])
+        total, rows = results_to_write(dataset, only_corrected=options.only_corrected)
         counts: dict[str, int] = {}
         try:
-            if not write_plan(dataset.folder, plan, [rows], len(rows)):
+            if not write_plan(dataset.folder, plan, _reachable(rows, engine), total):
                 pass  # nothing to do
             elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
@@ -66,6 +70,13 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     return report
 
 
+def _reachable(rows: Iterator[dict[str, Any]], engine: Engine) -> Iterator[pa.Table]:
+    """The rows in small tables; raises UsageError for a file that workers elsewhere cannot reach."""
+    while some := list(itertools.islice(rows, 1000)):
+        engine.check_places(("the file", row["uri"]) for row in some)
+        yield pa.Table.from_pylist(some, TO_WRITE)
+
+
 def _run(engine: Engine, plan: str, task: Task, progress_path: str | None = None) -> dict[str, int]:
     """Run the graph over a plan and wait for it; the counters of `WriteTags`."""
     dataset = task.dataset
@@ -78,6 +89,6 @@ def _run(engine: Engine, plan: str, task: Task, progress_path: str | None = None
         )
         graph.write_rejects(rejections, dataset, task.run_id)
         result = pipeline.run()
-        wait_for(result, lambda: has_begun(dataset.folder, plan))
+        wait_for(result, lambda: has_begun(dataset.folder, plan), engine.worker_timeout_s)
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     return {counter.key.metric.name: counter.committed for counter in counters}

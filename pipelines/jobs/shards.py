@@ -310,6 +310,7 @@ def write_shards(
     """
     if not plans:
         raise UsageError("no track of the library has a label; compare the names in --labels with the library's")
+    engine.check_runs()
     folder = folder_at(place)
     engine.check_places([("--output", folder.uri), *(("the track", t.uri) for p in plans for t, _ in p.tracks)])
     with folder.lock():
@@ -325,7 +326,7 @@ def write_shards(
             try:
                 pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
                 build(pipeline, source, folder.uri, front_end)
-                wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN))
+                wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN), engine.worker_timeout_s)
             finally:
                 remove_plan(folder, _PLAN)
         shards = _sum_up([_part(folder, p) for p in plans], plans, folder, front_end, labels)

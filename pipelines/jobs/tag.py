@@ -33,7 +33,7 @@ from pipelines.engine.attempts import last_line, work_off
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
-from pipelines.engine.waiting import WORKER_TIMEOUT_S, wait_for
+from pipelines.engine.waiting import wait_for
 from pipelines.library.discover import find_all, is_companion
 from pipelines.storage.copies import bundle_at
 from pipelines.storage.folders import folder_at, is_local
@@ -66,7 +66,6 @@ class TagOptions:
     features_input: str | None = None
     retry_rejects: bool = False
     write_every_s: float = 20.0
-    worker_timeout_s: float = WORKER_TIMEOUT_S
     max_reject_share: float = 0.2
     limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
@@ -82,7 +81,6 @@ class TagOptions:
             ("--top-k", self.top_k, 1, 1000),
             ("--batch-size", self.batch_size, 1, 65_536),
             ("--write-every", self.write_every_s, 0, 3600),
-            ("--worker-timeout", self.worker_timeout_s, 1, 86_400),
             ("--max-reject-share", self.max_reject_share, 0, 1),
         ):
             if not low <= value <= high:
@@ -390,7 +388,7 @@ def run_pipeline(job: Job) -> None:
     result = pipeline.run()
     if not options.engine.writes_template:
         begun = (lambda: True) if job.files else (lambda: has_begun(job.dataset.folder, job.plan))
-        wait_for(result, begun, options.worker_timeout_s)
+        wait_for(result, begun, options.engine.worker_timeout_s)
 
 
 def build(pipeline: beam.Pipeline, job: Job) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from features.errors import UnreadableFile
+from features.errors import UnreadableFile, UsageError
+from model import shardset
 from model.bundle import DEFAULT, SHIPPED, Bundle, load_config
+from model.shardset import ShardSet
 from pipelines.storage import objects
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
@@ -51,6 +53,21 @@ def bundle_at(model: str | None) -> Bundle:
     if model is None:
         return load_config(DEFAULT)
     return load_config(SHIPPED[model] if model in SHIPPED and not Path(model).exists() else local_folder(model))
+
+
+def shards_at(place: str) -> ShardSet:
+    """A set of training shards in a folder, or a copy of one in a bucket.
+
+    Raises:
+        UsageError: none is there, it is damaged, or the bucket cannot be listed.
+        UnreadableFile: an object cannot be fetched.
+    """
+    path = local_path(place)
+    if path is None:
+        if shardset.DATASET not in folder_at(place).names():
+            raise UsageError(f"{place}: no {shardset.DATASET}; give a folder that `genrebeam shards` has written")
+        path = local_folder(place)
+    return shardset.load(path)
 
 
 @contextlib.contextmanager

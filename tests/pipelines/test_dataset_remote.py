@@ -17,13 +17,17 @@ import buckets
 import pytest
 import synth
 import tagfiles
+import tiny_shards
 
 from features.errors import LedgerError, UsageError
 from features.schema import Rejection, Track
+from model import shardset
 from model.bundle import DEFAULT
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import newest_results, read_rows
+from pipelines.engine.runner import LOCAL_RUNNER
 from pipelines.storage import folders, objects
+from pipelines.storage.copies import shards_at
 from pipelines.storage.folders import folder_at
 
 ROOT = Path(__file__).parents[2]
@@ -278,3 +282,43 @@ def test_shards_are_the_same_in_a_bucket(bucket: Any, tmp_path: Path) -> None:
     here = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix in (".tfrecord", ".json")}
     assert {name: there.get(name) for name in here} == here
     genrebeam(*command, bucket.url("shards"))  # nothing is left to do
+    for path in tmp_path.glob("music/*/*.wav"):
+        bucket.write(str(path.relative_to(tmp_path)), path.read_bytes())
+    runner = ("--runner", LOCAL_RUNNER, "--direct_num_workers", "2", "--direct_running_mode=multi_processing")
+    genrebeam("shards", bucket.url("music"), *command[4:], bucket.url("again"), *runner)
+    heard = [
+        {one.track.track_id: (one.log_mel.tobytes(), labels) for one, labels in shardset.read(made, list(made.splits))}
+        for made in map(shards_at, (str(tmp_path / "here"), bucket.url("again")))
+    ]
+    assert heard[0] == heard[1]
+    assert len(heard[0]) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)  # of the other, shards are read above
+def test_training_and_measuring_read_shards_from_a_bucket(bucket: Any, tmp_path: Path) -> None:
+    for path in Path(tiny_shards.write(tmp_path / "tiny", train=6, valid=2).path).iterdir():
+        bucket.write(f"tiny/{path.name}", path.read_bytes())
+    shards, made = bucket.url("tiny"), tmp_path / "bundle"
+    genrebeam("train", shards, "--output", made, "--epochs", "1", "--batch-size", "16", "--crops-per-track", "2")
+    for path in made.glob("[mc]*"):
+        bucket.write(f"bundle/{path.name}", path.read_bytes())
+    asked = ("--split", "valid", "--output", tmp_path / "report")
+    genrebeam("evaluate", bucket.url("bundle"), shards, *asked, "--card", made)
+    assert "the split `valid` of the shards `tiny`" in (made / "MODEL_CARD.md").read_text()
+    compare = ("compare", shards, "--output", tmp_path / "compared", "--algorithm", "k-NN", "--no-leaky")
+    assert "k-NN" in genrebeam(*compare)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare"])
+def test_shards_that_are_not_in_the_bucket_are_one_line(bucket: Any, tmp_path: Path, command: str) -> None:
+    bundle = [DEFAULT] if command == "evaluate" else []
+    for place, says in (
+        (bucket.url("nowhere"), f"{bucket.url('nowhere')}: no dataset.json; give a folder that `genrebeam shards`"),
+        (f"{bucket.scheme}://absent/shards", f"{bucket.scheme}://absent/shards/: cannot be listed"),
+    ):
+        told = genrebeam(command, *bundle, place, "--output", tmp_path / "out", code=2)
+        assert says in told
+    refused = genrebeam(command, *bundle, bucket.url("nowhere"), "--output", bucket.url("out"), code=2)
+    assert f"{bucket.url('out')}: give a local folder" in refused
+    assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import base64
 import bz2
 import datetime as dt
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
+from rich.console import Console
 
 from features.config import FrontEnd
 from features.errors import UsageError
@@ -22,6 +24,7 @@ from pipelines import graph
 from pipelines.dataset.dataset import Dataset
 from pipelines.engine.runner import Engine
 from pipelines.jobs import shards, tag
+from pipelines.jobs.apply_graph import apply_on_runner
 from pipelines.stages.changes import ApplyOptions, Task
 from pipelines.stages.extract import ExtractConfig
 
@@ -96,3 +99,31 @@ def test_what_a_cluster_cannot_reach_is_refused_before_anything_starts(options: 
     tag.TagOptions(**good)
     with pytest.raises(UsageError, match=says):
         tag.TagOptions(**{**good, **options})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["/music", "--output", OUT], "LIBRARY /music: the workers of FlinkRunner cannot see"),
+        (["gs://bucket/music", "--output", "shards"], "--output shards: the workers of FlinkRunner cannot see"),
+        (["gs://bucket/music", "--output", OUT, "--worker-timeout", "0"], "--worker-timeout must be between"),
+    ],
+)
+def test_shards_on_a_cluster_refuse_places_of_this_machine_in_one_line(tmp_path, arguments, says) -> None:
+    command = [sys.executable, "-m", "pipelines", "shards", *arguments, "--runner", "FlinkRunner"]
+    done = subprocess.run([*command, "--flink_master", "host:8081"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"genrebeam: {says}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("run", ["shards", "apply"])
+def test_only_tag_can_be_a_template(tmp_path, run) -> None:
+    engine = Engine("DataflowRunner", flags=("--template_location=gs://bucket/template",))
+    with pytest.raises(UsageError, match="--template_location: only `tag`"):
+        if run == "apply":
+            apply_on_runner(tmp_path, ApplyOptions(yes=True), engine, console=Console())
+        else:
+            source = shards.AudioSource(ExtractConfig(FrontEnd()))
+            plans = [shards.ShardPlan("train-0", "train", ())]
+            shards.write_shards(plans, source, tmp_path, front_end=FrontEnd(), labels=(), engine=engine)

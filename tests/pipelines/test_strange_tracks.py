@@ -115,7 +115,7 @@ def test_rows_that_say_strange_things_do_not_stop_apply(
     good = tagfiles.make(folder, "flac")
     before = good.read_bytes()
     tagfiles.results(folder / "out", {good: [("blues", 0.9)]}, root=folder)
-    (row,) = apply.results_to_write(folder / "out").to_pylist()
+    _, (row,) = apply.results_to_write(folder / "out")
     strange = wanted_from_row(row | {"uri": uri, "track_id": track_id, "size": size, "mtime_us": mtime_us})
     task = apply.new_task(folder / "out", ApplyOptions(yes=True))
     report = apply.work([[strange, wanted_from_row(row)]], task)
