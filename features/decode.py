@@ -92,6 +92,17 @@ class AudioStream:
     heard: Heard = dataclasses.field(default_factory=Heard)
 
 
+class _Forward(soundfile.SoundFile):
+    """A file that is read from one end to the other.
+
+    Of files that can be sought in, soundfile seeks after each read to where it is anyway, and MP3 is decoded anew from
+    some frames before that.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextlib.contextmanager
 def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
     """Open an audio file of any supported kind. Both decoders get the open file, so they can open no other.
@@ -105,7 +116,7 @@ def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
         raw = stack.enter_context(open(path, "rb"))
         heard = Heard()
         try:
-            file = stack.enter_context(soundfile.SoundFile(os.dup(raw.fileno()), closefd=True))
+            file = stack.enter_context(_Forward(os.dup(raw.fileno()), closefd=True))
         except soundfile.LibsndfileError:
             stream = _open_ffmpeg(raw, stack, heard)
         else:
