@@ -212,21 +212,23 @@ def _ffmpeg_blocks(container: Any, stream: Any, heard: Heard) -> Iterator[AudioB
     pending_samples, shape = 0, (0, 0)
     for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, heard):
         samples = _frame_samples(frame)
-        frame_shape = (samples.shape[1], int(frame.sample_rate))
-        heard.decoded_s += len(samples) / frame_shape[1]
+        frame_shape = (len(samples), int(frame.sample_rate))
+        heard.decoded_s += samples.shape[1] / frame_shape[1]
         if pending and (frame_shape != shape or pending_samples >= _BLOCK_SAMPLES):
-            yield AudioBlock(np.concatenate(pending), shape[1])
+            yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
             pending, pending_samples = [], 0
         shape = frame_shape
         pending.append(samples)
-        pending_samples += len(samples)
+        pending_samples += samples.shape[1]
     if pending:
-        yield AudioBlock(np.concatenate(pending), shape[1])
+        yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
 
 
 def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: Heard) -> Iterator[Any]:
     bad = delivered = lost_bytes = 0
-    read_bytes, read_s, end = 0, 0.0, None
+    read_bytes, read_ticks, end = 0, 0, None
+    # Of the stream and in seconds, once: fractions for each packet take as long as half the decoding.
+    tick_s = float(stream.time_base or 0)
     packets = container.demux(stream)
     try:
         while True:
@@ -236,11 +238,13 @@ def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], h
                 return
             except (ffmpeg_error, OSError, ValueError):
                 return  # the container ends in rubbish: what was decoded counts
-            if packet.size and packet.duration and packet.time_base:
-                read_bytes, read_s = read_bytes + packet.size, read_s + float(packet.duration * packet.time_base)
-                if packet.pos is not None and packet.pos >= 0:
-                    lost_bytes += max(0, packet.pos - end) if end is not None else 0
-                    end = packet.pos + packet.size
+            size, duration = packet.size, packet.duration
+            if size and duration:
+                read_bytes, read_ticks = read_bytes + size, read_ticks + duration
+                position = packet.pos
+                if position is not None and position >= 0:
+                    lost_bytes += max(0, position - end) if end is not None else 0
+                    end = position + size
             try:
                 for frame in packet.decode():
                     delivered += 1
@@ -253,17 +257,17 @@ def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], h
                     raise DecodeFailed(f"more than {bad - 1} damaged packets ({_reason(error)})") from error
     finally:
         if container.format.name in _GUESSED_DURATION and read_bytes:
-            heard.expected_s = read_s * (1 + lost_bytes / read_bytes)
+            heard.expected_s = read_ticks * tick_s * (1 + lost_bytes / read_bytes)
 
 
 def _frame_samples(frame: Any) -> NDArray[np.float32]:
-    """One FFmpeg frame as float32 [samples, channels] in [-1, 1]."""
+    """One FFmpeg frame as float32 [channels, samples] in [-1, 1]."""
     values = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    samples = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    if samples.dtype.kind == "f":
-        return np.ascontiguousarray(samples, np.float32)
-    if samples.dtype.kind == "u":
+    samples = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    kind = samples.dtype.kind
+    if kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if kind == "u":
         return (samples.astype(np.float32) - 128) / np.float32(128)
     return samples.astype(np.float32) / np.float32(-float(np.iinfo(samples.dtype).min))
 
