@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -47,6 +48,7 @@ _TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a de
 _MPEG_TAIL_BYTES = 1 << 12  # libmpg123 asks for all there is, so more than small tags is sound that it gave up on
 _GUESSED_DURATION = {"mp3", "aac"}  # FFmpeg guesses it from the first frames; gaps between packets are counted instead
 _ROUNDING_S = 0.25
+_PREROLL_S = 0.2  # decoded and dropped after seeking: what codecs need to come to themselves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +82,11 @@ class Heard:
 class AudioStream:
     """An open audio file: what it is, its blocks in order, and how much of it they are.
 
+    Attributes:
+        length_s: how long it is by its header; 0.0 where that cannot be told or trusted.
+        stretch: from a second of the file on so many seconds, by seeking: one block, shorter where the file ends or is
+            damaged. Raises RuntimeError, ValueError or OSError. Blocks are not to be taken any more then.
+
     The rate and channel count of a block may differ from those of the stream (some MP3 and Ogg files
     change them on the way); each block carries its own.
     """
@@ -89,6 +96,8 @@ class AudioStream:
     sample_rate_hz: int
     channels: int
     blocks: Iterator[AudioBlock]
+    length_s: float
+    stretch: Callable[[float, float], AudioBlock]
     heard: Heard = dataclasses.field(default_factory=Heard)
 
 
@@ -123,7 +132,9 @@ def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
             container = _CONTAINERS.get(file.format, file.format.lower())
             codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
             blocks = _sndfile_blocks(file, raw, stack, heard)
-            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, heard)
+            length_s = file.frames / file.samplerate
+            stretch = functools.partial(_sndfile_stretch, file)
+            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, heard)
         yield stream
 
 
@@ -148,6 +159,14 @@ def _sndfile_blocks(
     except (NotAudio, DecodeFailed):
         if not heard.decoded_s:
             raise DecodeFailed(str(reason)) from reason
+
+
+def _sndfile_stretch(file: soundfile.SoundFile, at_s: float, duration_s: float) -> AudioBlock:
+    first = round(at_s * file.samplerate)
+    start = max(0, first - round(_PREROLL_S * file.samplerate))
+    file.seek(start)
+    samples = file.read(first - start + round(duration_s * file.samplerate), dtype="float32", always_2d=True)
+    return AudioBlock(samples[first - start :], file.samplerate)
 
 
 def _after(blocks: Iterator[AudioBlock], already_s: float, heard: Heard) -> Iterator[AudioBlock]:
@@ -192,22 +211,51 @@ def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard) -> Au
     if context is None:
         raise DecodeFailed("no decoder for its codec")
     name = container.format.name
+    known = stream.duration and stream.time_base and name not in _GUESSED_DURATION
+    length_s = float(stream.duration * stream.time_base) if known else 0.0
     return AudioStream(
         _FFMPEG_CONTAINERS.get(name, name.split(",")[0]),
         _FFMPEG_CODECS.get(context.name, context.name),
         int(context.sample_rate or 0),
         int(context.channels or 0),
-        _ffmpeg_blocks(container, stream, heard),
+        _ffmpeg_blocks(container, stream, length_s, heard),
+        length_s,
+        functools.partial(_ffmpeg_stretch, container, stream),
         heard,
     )
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, heard: Heard) -> Iterator[AudioBlock]:
+def _ffmpeg_stretch(container: Any, stream: Any, at_s: float, duration_s: float) -> AudioBlock:
+    import av
+
+    parts: list[NDArray[np.float32]] = []
+    rate, wanted, skip = 0, 0, 0
+    try:
+        container.seek(max(0, int((at_s - _PREROLL_S) / stream.time_base)), stream=stream)
+        for frame in container.decode(stream):
+            samples = _frame_samples(frame)
+            if not parts:
+                rate = int(frame.sample_rate)
+                skip = round((at_s - (frame.time or 0.0)) * rate)
+                if skip < 0:
+                    raise ValueError("sought too far")
+                wanted = skip + round(duration_s * rate)
+            parts.append(samples)
+            wanted -= samples.shape[1]
+            if wanted <= 0:
+                break
+    except av.error.FFmpegError as error:
+        raise RuntimeError(_reason(error)) from error
+    if not parts:
+        raise ValueError("nothing there")
+    return AudioBlock(np.concatenate(parts, axis=1)[:, skip : skip + round(duration_s * rate)].T, rate)
+
+
+def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: Heard) -> Iterator[AudioBlock]:
     """Frames of an FFmpeg stream gathered into blocks. Damaged packets are passed over, as players do."""
     import av
 
-    if stream.duration and stream.time_base and container.format.name not in _GUESSED_DURATION:
-        heard.expected_s = float(stream.duration * stream.time_base)
+    heard.expected_s = length_s
     pending: list[NDArray[np.float32]] = []
     pending_samples, shape = 0, (0, 0)
     for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, heard):
