@@ -47,7 +47,7 @@ format: $(READY)  ## Put the code in shape
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(READY)  ## Measure cost, start-up, memory, and agreement with stored log-Mels (needs DATA=folder)
+bench: $(READY)  ## Measure parts, the whole, start-up, memory, agreement with stored log-Mels (DATA=folder); JSON in .cache/bench.json
 	$(RUN) tests/bench/tagging.py --data $(DATA)
 
 bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from features.config import FrontEnd
 
 Value = TypeVar("Value", bound=np.generic)
+_BETWEEN_S = 0.5  # stretches closer than that are not worth seeking for
 
 
 def chunk_count(frames: int, front_end: FrontEnd) -> int:
@@ -63,6 +65,46 @@ def segments_of(log_mel: NDArray[np.uint8], front_end: FrontEnd) -> NDArray[np.u
         (log_mel,) = chunks_of(log_mel, front_end)
     count = chunk_count(frames, front_end) - 1 + front_end.segments_per_chunk
     return log_mel[: count * front_end.chunk_step_frames].reshape(count, front_end.chunk_step_frames, -1)
+
+
+def stretch_segments(front_end: FrontEnd) -> int:
+    """Segments in a stretch of a track that is not heard as a whole: two chunks (six seconds)."""
+    return front_end.segments_per_chunk + 1
+
+
+def stretch_starts_s(length_s: float, coverage_s: float, front_end: FrontEnd) -> tuple[float, ...]:
+    """Where the stretches begin that cover so much of a track: each in the middle of its equal share.
+
+    None for a track that is to be heard as a whole, because the stretches would leave nothing out, or because its
+    length is not known (0).
+    """
+    stretch_s = stretch_segments(front_end) * front_end.chunk_step_frames / front_end.frames_per_s
+    count = max(1, int(coverage_s / stretch_s))
+    share_s = length_s / count
+    if share_s < stretch_s + _BETWEEN_S:
+        return ()
+    return tuple((i + 0.5) * share_s - stretch_s / 2 for i in range(count))
+
+
+def whole_chunks(
+    count: int, front_end: FrontEnd, stretches_s: Sequence[float] = ()
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which of the chunks of a log-Mel are chunks of the track, and where in the track those begin, in seconds.
+
+    Where a track was heard in stretches, which lie one after the other in its log-Mel, a chunk that reaches from one
+    into the next is nothing that anybody has heard.
+
+    Args:
+        count: chunks, as `chunks_of` and `segments_of` make them.
+        stretches_s: where the stretches begin; none where the track was heard as a whole.
+    """
+    number = np.arange(count)
+    step_s = np.float64(front_end.chunk_step_frames / front_end.frames_per_s)
+    if not stretches_s:
+        return np.ones(count, bool), number * step_s
+    stretch, within = np.divmod(number, stretch_segments(front_end))
+    whole = within <= stretch_segments(front_end) - front_end.segments_per_chunk
+    return whole, np.array(stretches_s, np.float64)[stretch[whole]] + within[whole] * step_s
 
 
 # A chunk whose loudest Mel band stays below this is silence: a sine of -80 dB full scale, under the hiss of

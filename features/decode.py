@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -47,6 +48,7 @@ _TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a de
 _MPEG_TAIL_BYTES = 1 << 12  # libmpg123 asks for all there is, so more than small tags is sound that it gave up on
 _GUESSED_DURATION = {"mp3", "aac"}  # FFmpeg guesses it from the first frames; gaps between packets are counted instead
 _ROUNDING_S = 0.25
+_PREROLL_S = 0.2  # decoded and dropped after seeking: what codecs need to come to themselves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +82,11 @@ class Heard:
 class AudioStream:
     """An open audio file: what it is, its blocks in order, and how much of it they are.
 
+    Attributes:
+        length_s: how long it is by its header; 0.0 where that cannot be told or trusted.
+        stretch: from a second of the file on so many seconds, by seeking: one block, shorter where the file ends or is
+            damaged. Raises RuntimeError, ValueError or OSError. Blocks are not to be taken any more then.
+
     The rate and channel count of a block may differ from those of the stream (some MP3 and Ogg files
     change them on the way); each block carries its own.
     """
@@ -89,7 +96,20 @@ class AudioStream:
     sample_rate_hz: int
     channels: int
     blocks: Iterator[AudioBlock]
+    length_s: float
+    stretch: Callable[[float, float], AudioBlock]
     heard: Heard = dataclasses.field(default_factory=Heard)
+
+
+class _Forward(soundfile.SoundFile):
+    """A file that is read from one end to the other.
+
+    Of files that can be sought in, soundfile seeks after each read to where it is anyway, and MP3 is decoded anew from
+    some frames before that.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 @contextlib.contextmanager
@@ -105,14 +125,16 @@ def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
         raw = stack.enter_context(open(path, "rb"))
         heard = Heard()
         try:
-            file = stack.enter_context(soundfile.SoundFile(os.dup(raw.fileno()), closefd=True))
+            file = stack.enter_context(_Forward(os.dup(raw.fileno()), closefd=True))
         except soundfile.LibsndfileError:
             stream = _open_ffmpeg(raw, stack, heard)
         else:
             container = _CONTAINERS.get(file.format, file.format.lower())
             codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
             blocks = _sndfile_blocks(file, raw, stack, heard)
-            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, heard)
+            length_s = file.frames / file.samplerate
+            stretch = functools.partial(_sndfile_stretch, file)
+            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, heard)
         yield stream
 
 
@@ -137,6 +159,14 @@ def _sndfile_blocks(
     except (NotAudio, DecodeFailed):
         if not heard.decoded_s:
             raise DecodeFailed(str(reason)) from reason
+
+
+def _sndfile_stretch(file: soundfile.SoundFile, at_s: float, duration_s: float) -> AudioBlock:
+    first = round(at_s * file.samplerate)
+    start = max(0, first - round(_PREROLL_S * file.samplerate))
+    file.seek(start)
+    samples = file.read(first - start + round(duration_s * file.samplerate), dtype="float32", always_2d=True)
+    return AudioBlock(samples[first - start :], file.samplerate)
 
 
 def _after(blocks: Iterator[AudioBlock], already_s: float, heard: Heard) -> Iterator[AudioBlock]:
@@ -181,41 +211,72 @@ def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard) -> Au
     if context is None:
         raise DecodeFailed("no decoder for its codec")
     name = container.format.name
+    known = stream.duration and stream.time_base and name not in _GUESSED_DURATION
+    length_s = float(stream.duration * stream.time_base) if known else 0.0
     return AudioStream(
         _FFMPEG_CONTAINERS.get(name, name.split(",")[0]),
         _FFMPEG_CODECS.get(context.name, context.name),
         int(context.sample_rate or 0),
         int(context.channels or 0),
-        _ffmpeg_blocks(container, stream, heard),
+        _ffmpeg_blocks(container, stream, length_s, heard),
+        length_s,
+        functools.partial(_ffmpeg_stretch, container, stream),
         heard,
     )
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, heard: Heard) -> Iterator[AudioBlock]:
+def _ffmpeg_stretch(container: Any, stream: Any, at_s: float, duration_s: float) -> AudioBlock:
+    import av
+
+    parts: list[NDArray[np.float32]] = []
+    rate, wanted, skip = 0, 0, 0
+    try:
+        container.seek(max(0, int((at_s - _PREROLL_S) / stream.time_base)), stream=stream)
+        for frame in container.decode(stream):
+            samples = _frame_samples(frame)
+            if not parts:
+                rate = int(frame.sample_rate)
+                skip = round((at_s - (frame.time or 0.0)) * rate)
+                if skip < 0:
+                    raise ValueError("sought too far")
+                wanted = skip + round(duration_s * rate)
+            parts.append(samples)
+            wanted -= samples.shape[1]
+            if wanted <= 0:
+                break
+    except av.error.FFmpegError as error:
+        raise RuntimeError(_reason(error)) from error
+    if not parts:
+        raise ValueError("nothing there")
+    return AudioBlock(np.concatenate(parts, axis=1)[:, skip : skip + round(duration_s * rate)].T, rate)
+
+
+def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: Heard) -> Iterator[AudioBlock]:
     """Frames of an FFmpeg stream gathered into blocks. Damaged packets are passed over, as players do."""
     import av
 
-    if stream.duration and stream.time_base and container.format.name not in _GUESSED_DURATION:
-        heard.expected_s = float(stream.duration * stream.time_base)
+    heard.expected_s = length_s
     pending: list[NDArray[np.float32]] = []
     pending_samples, shape = 0, (0, 0)
     for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, heard):
         samples = _frame_samples(frame)
-        frame_shape = (samples.shape[1], int(frame.sample_rate))
-        heard.decoded_s += len(samples) / frame_shape[1]
+        frame_shape = (len(samples), int(frame.sample_rate))
+        heard.decoded_s += samples.shape[1] / frame_shape[1]
         if pending and (frame_shape != shape or pending_samples >= _BLOCK_SAMPLES):
-            yield AudioBlock(np.concatenate(pending), shape[1])
+            yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
             pending, pending_samples = [], 0
         shape = frame_shape
         pending.append(samples)
-        pending_samples += len(samples)
+        pending_samples += samples.shape[1]
     if pending:
-        yield AudioBlock(np.concatenate(pending), shape[1])
+        yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
 
 
 def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: Heard) -> Iterator[Any]:
     bad = delivered = lost_bytes = 0
-    read_bytes, read_s, end = 0, 0.0, None
+    read_bytes, read_ticks, end = 0, 0, None
+    # Of the stream and in seconds, once: fractions for each packet take as long as half the decoding.
+    tick_s = float(stream.time_base or 0)
     packets = container.demux(stream)
     try:
         while True:
@@ -225,11 +286,13 @@ def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], h
                 return
             except (ffmpeg_error, OSError, ValueError):
                 return  # the container ends in rubbish: what was decoded counts
-            if packet.size and packet.duration and packet.time_base:
-                read_bytes, read_s = read_bytes + packet.size, read_s + float(packet.duration * packet.time_base)
-                if packet.pos is not None and packet.pos >= 0:
-                    lost_bytes += max(0, packet.pos - end) if end is not None else 0
-                    end = packet.pos + packet.size
+            size, duration = packet.size, packet.duration
+            if size and duration:
+                read_bytes, read_ticks = read_bytes + size, read_ticks + duration
+                position = packet.pos
+                if position is not None and position >= 0:
+                    lost_bytes += max(0, position - end) if end is not None else 0
+                    end = position + size
             try:
                 for frame in packet.decode():
                     delivered += 1
@@ -242,17 +305,17 @@ def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], h
                     raise DecodeFailed(f"more than {bad - 1} damaged packets ({_reason(error)})") from error
     finally:
         if container.format.name in _GUESSED_DURATION and read_bytes:
-            heard.expected_s = read_s * (1 + lost_bytes / read_bytes)
+            heard.expected_s = read_ticks * tick_s * (1 + lost_bytes / read_bytes)
 
 
 def _frame_samples(frame: Any) -> NDArray[np.float32]:
-    """One FFmpeg frame as float32 [samples, channels] in [-1, 1]."""
+    """One FFmpeg frame as float32 [channels, samples] in [-1, 1]."""
     values = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    samples = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    if samples.dtype.kind == "f":
-        return np.ascontiguousarray(samples, np.float32)
-    if samples.dtype.kind == "u":
+    samples = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    kind = samples.dtype.kind
+    if kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if kind == "u":
         return (samples.astype(np.float32) - 128) / np.float32(128)
     return samples.astype(np.float32) / np.float32(-float(np.iinfo(samples.dtype).min))
 

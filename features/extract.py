@@ -14,10 +14,11 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from features.chunks import stretch_segments, stretch_starts_s
 from features.config import FrontEnd
 from features.decode import AudioBlock, open_audio
-from features.errors import DecodeFailed, TooLong, TooShort, UnreadableFile
-from features.mel import LogMelStream
+from features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
+from features.mel import LogMelStream, log_mel
 from features.schema import AudioInfo
 
 
@@ -30,12 +31,14 @@ class ExtractLimits:
         max_duration_s: longer ones too; an endless stream must end somewhere.
         stall_s: how long a decoder may stay without delivering a block (features/isolated.py).
         memory_bytes: address space a decoding process may use (features/isolated.py).
+        coverage_s: how much of it is heard, in evenly spaced stretches; None for all.
     """
 
     min_duration_s: float = 1.0
     max_duration_s: float = 48 * 3600.0
     stall_s: float = 60.0
     memory_bytes: int = 4 << 30
+    coverage_s: float | None = None
 
 
 def stream_log_mel(
@@ -46,6 +49,9 @@ def stream_log_mel(
     Raises:
         TrackError: as `mono_blocks` does.
     """
+    if limits.coverage_s is not None and (stretches := _hear_stretches(path, front_end, limits)):
+        yield from stretches
+        return
     mel = LogMelStream(front_end)
     for block in mono_blocks(path, front_end.sample_rate_hz, limits):
         if isinstance(block, AudioInfo):
@@ -53,6 +59,53 @@ def stream_log_mel(
             yield block
         else:
             yield mel.push(block)
+
+
+def _hear_stretches(
+    path: str | os.PathLike[str], front_end: FrontEnd, limits: ExtractLimits
+) -> list[NDArray[np.uint8] | AudioInfo]:
+    """The log-Mel of each stretch, and the AudioInfo.
+
+    Nothing of a track that has to be heard as a whole: because it is short, because its length is unknown, or because
+    one of the stretches cannot be had, which is damage that hearing the whole will tell of.
+    """
+    assert limits.coverage_s is not None
+    frames = stretch_segments(front_end) * front_end.chunk_step_frames
+    # The last chunk may be longer than its segments (features/chunks.py: segments_of).
+    longest = frames + front_end.chunk_frames % front_end.chunk_step_frames
+    # A frame more at both ends, so that no frame of the stretch reaches into nothing.
+    margin_s = 1 / front_end.frames_per_s
+    duration_s = (longest + 1) * margin_s
+    heard: list[NDArray[np.uint8] | AudioInfo] = []
+    try:
+        _check_regular(path)
+        with open_audio(path) as stream:
+            if stream.length_s > limits.max_duration_s:
+                return []
+            starts_s = stretch_starts_s(stream.length_s, limits.coverage_s, front_end)
+            for at_s in starts_s:
+                block = stream.stretch(max(0.0, at_s - margin_s), duration_s)
+                if len(block.samples) < round(duration_s * block.sample_rate_hz):
+                    return []
+                resampler, mono = _resampler(block.sample_rate_hz, front_end.sample_rate_hz), to_mono(block)
+                samples = mono if resampler is None else resampler.resample_chunk(mono, last=True)
+                heard.append(log_mel(samples, front_end)[1 : (longest if at_s == starts_s[-1] else frames) + 1])
+    except (TrackError, OSError, RuntimeError, ValueError):
+        return []
+    if not heard:
+        return []
+    return [
+        *heard,
+        AudioInfo(
+            stream.container,
+            stream.codec,
+            stream.length_s,
+            stream.sample_rate_hz,
+            stream.channels,
+            coverage_s=limits.coverage_s,
+            stretches_s=starts_s,
+        ),
+    ]
 
 
 def mono_blocks(

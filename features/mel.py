@@ -7,6 +7,7 @@ float32, see tests/features/test_mel.py.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from scipy import fft
 
 from features.config import FrontEnd
 
-# Frames per FFT call: 128 x 2048 float32 is one megabyte, which stays in the second-level cache.
-_BLOCK_FRAMES = 128
+# Frames per FFT call: 96 x 2048 float32 are 0.8 MB, about what a second-level cache holds; fewer cost more calls.
+_BLOCK_FRAMES = 96
 _GROUP_BANDS = 16  # filtered together: wider groups have more zeros, narrower ones more calls
 
 
@@ -76,14 +77,13 @@ def _banded(front_end: FrontEnd) -> tuple[tuple[slice, slice, NDArray[np.float32
 
 def levels_of_power(mel_power: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.uint8]:
     """Mel power to levels as features/config.py defines them; what is not a number becomes level 0."""
+    floor = np.float32(10 ** (front_end.level_floor_db / 10))
+    levels = np.fmax(mel_power, floor)  # fmax(nan, floor) is the floor
     # The natural logarithm, because NumPy has vector instructions for it and none for the common one.
-    per_step = 10 / np.log(10) / front_end.level_step_db
-    levels = np.log(np.maximum(mel_power, np.float32(1e-10)))
-    levels *= np.float32(per_step)
-    levels -= np.float32(front_end.level_floor_db / front_end.level_step_db)
-    np.fmax(levels, 0, out=levels)  # fmax(nan, 0) is 0
-    np.fmin(levels, 255, out=levels)
-    return np.rint(levels, out=levels).astype(np.uint8)
+    np.log(levels, out=levels)
+    levels *= np.float32(10 / np.log(10) / front_end.level_step_db)
+    levels -= np.float32(front_end.level_floor_db / front_end.level_step_db - 0.5)  # casting cuts, so this rounds
+    return np.fmin(levels, 255, out=levels).astype(np.uint8)
 
 
 class FrameStream:
@@ -91,24 +91,33 @@ class FrameStream:
 
     Frame i is centred on sample `i * hop_length`, with zeros before the first and after the last sample
     (librosa's `center=True, pad_mode="constant"`), so n samples give `1 + n // hop_length` frames.
+
+    Samples are copied once, into the one buffer that there is; what is yielded are views of it.
     """
 
     def __init__(self, front_end: FrontEnd, dtype: DTypeLike = np.float32) -> None:
         self._n_fft, self._hop_length = front_end.n_fft, front_end.hop_length
-        self._pending = np.zeros(self._n_fft // 2, dtype)
+        self._gone = _BLOCK_FRAMES * front_end.hop_length  # samples that no later frame reaches
+        self._samples = np.zeros(self._gone + front_end.n_fft - front_end.hop_length, dtype)
+        self._frames = np.lib.stride_tricks.sliding_window_view(self._samples, self._n_fft)[:: self._hop_length]
+        self._held = self._n_fft // 2
 
-    def push(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """Take [n] samples; return [frames, n_fft] of the frames they complete, a read-only view."""
-        signal = np.concatenate([self._pending, samples])
-        frames = max(0, 1 + (len(signal) - self._n_fft) // self._hop_length)
-        self._pending = signal[frames * self._hop_length :]
-        if frames == 0:
-            return np.empty((0, self._n_fft), signal.dtype)
-        return np.lib.stride_tricks.sliding_window_view(signal, self._n_fft)[:: self._hop_length]
+    def push(self, samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """Take [n] samples; yield [frames, n_fft] of the blocks that they complete, each to be used at once."""
+        while len(samples):
+            taken = samples[: len(self._samples) - self._held]
+            self._samples[self._held : self._held + len(taken)] = taken
+            self._held += len(taken)
+            samples = samples[len(taken) :]
+            if self._held == len(self._samples):
+                yield self._frames
+                self._held -= self._gone
+                self._samples[: self._held] = self._samples[self._gone :]
 
-    def finish(self) -> NDArray[Any]:
-        """The frames that reach past the last sample: [frames, n_fft]."""
-        return self.push(np.zeros(self._n_fft // 2, self._pending.dtype))
+    def finish(self) -> Iterator[NDArray[Any]]:
+        """All frames that are left, those that reach past the last sample among them: [frames, n_fft]."""
+        yield from self.push(np.zeros(self._n_fft // 2, self._samples.dtype))
+        yield self._frames[: 1 + (self._held - self._n_fft) // self._hop_length]
 
 
 class LogMelStream:
@@ -118,36 +127,30 @@ class LogMelStream:
         self._front_end = front_end
         self._window = np.hanning(front_end.n_fft + 1)[:-1].astype(np.float32)  # periodic, as the STFT wants it
         self._frames = FrameStream(front_end)
-        self._waiting: list[NDArray[np.float32]] = []  # samples for less than a block of frames
+        # Used again for each block: fresh memory costs more than what is computed in it.
+        self._windowed = np.empty((_BLOCK_FRAMES, front_end.n_fft), np.float32)
+        self._power = np.empty((_BLOCK_FRAMES, front_end.mel_bands), np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Take float32 [n] samples; return uint8 [frames, mel_bands] of the blocks of frames that they complete."""
-        self._waiting.append(samples)
-        if sum(map(len, self._waiting)) < _BLOCK_FRAMES * self._front_end.hop_length:
-            return np.empty((0, self._front_end.mel_bands), np.uint8)
-        return self._levels(self._frames.push(self._gathered()))
+        return self._levels(self._frames.push(samples))
 
     def finish(self) -> NDArray[np.uint8]:
-        """All frames that are left, those that reach past the last sample among them: uint8 [frames, mel_bands]."""
-        rest = self._levels(self._frames.push(self._gathered()))
-        return np.concatenate([rest, self._levels(self._frames.finish())])
+        """All frames that are left: uint8 [frames, mel_bands]."""
+        return self._levels(self._frames.finish())
 
-    def _gathered(self) -> NDArray[np.float32]:
-        gathered = np.concatenate(self._waiting) if self._waiting else np.empty(0, np.float32)
-        self._waiting = []
-        return gathered
+    def _levels(self, blocks: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
+        none = np.empty((0, self._front_end.mel_bands), np.uint8)
+        return np.concatenate([none, *(self._levels_of_block(block) for block in blocks)])
 
-    def _levels(self, frames: NDArray[np.float32]) -> NDArray[np.uint8]:
-        levels = np.empty((len(frames), self._front_end.mel_bands), np.uint8)
-        for start in range(0, len(frames), _BLOCK_FRAMES):
-            block = frames[start : start + _BLOCK_FRAMES] * self._window
-            parts = fft.rfft(block, axis=1, overwrite_x=True).view(np.float32)  # real and imaginary, side by side
-            np.square(parts, out=parts)
-            power = np.empty((len(block), self._front_end.mel_bands), np.float32)
-            for reached, bands, filters in _banded(self._front_end):
-                power[:, bands] = parts[:, reached] @ filters
-            levels[start : start + _BLOCK_FRAMES] = levels_of_power(power, self._front_end)
-        return levels
+    def _levels_of_block(self, block: NDArray[np.float32]) -> NDArray[np.uint8]:
+        windowed = np.multiply(block, self._window, out=self._windowed[: len(block)])
+        parts = fft.rfft(windowed, axis=1).view(np.float32)  # real and imaginary, side by side
+        np.square(parts, out=parts)
+        power = self._power[: len(block)]
+        for reached, bands, filters in _banded(self._front_end):
+            np.matmul(parts[:, reached], filters, out=power[:, bands])
+        return levels_of_power(power, self._front_end)
 
 
 def log_mel(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.uint8]:

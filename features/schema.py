@@ -30,7 +30,12 @@ class Track:
 class AudioInfo:
     """What the decoder found. `container` and `codec` are lower-case names such as mp3, ogg, vorbis, pcm_s16le.
 
-    `undecoded_s` are seconds that the file has and that could not be decoded; None where nobody looked (old records).
+    Attributes:
+        duration_s: seconds that were decoded; of a track that was heard in stretches its length by the header.
+        undecoded_s: seconds that the file has and that could not be decoded; None where nobody looked: in old records,
+            and between stretches.
+        coverage_s: how many seconds were asked for, where that is less than the whole; None for all.
+        stretches_s: where each stretch begins that was heard; none of a track that was heard as a whole.
     """
 
     container: str
@@ -39,6 +44,11 @@ class AudioInfo:
     sample_rate_hz: int
     channels: int
     undecoded_s: float | None = None
+    coverage_s: float | None = None
+    stretches_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stretches_s", tuple(self.stretches_s))  # JSON has made a list of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

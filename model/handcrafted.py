@@ -129,8 +129,8 @@ def zero_crossing_rate(blocks: Iterable[NDArray[np.float32]], front_end: FrontEn
     def share(changes: NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.count_nonzero(changes[:, 1:], axis=1) / front_end.n_fft
 
-    rates = [share(stream.push(changes)) for changes in _sign_changes(blocks)]
-    return np.concatenate([*rates, share(stream.finish())]).astype(np.float32)
+    rates = [share(frames) for changes in _sign_changes(blocks) for frames in stream.push(changes)]
+    return np.concatenate([*rates, *map(share, stream.finish())]).astype(np.float32)
 
 
 def _sign_changes(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.bool_]]:

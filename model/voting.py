@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of
-from features.config import FrontEnd
-
 Scores = NDArray[np.float32]
 
 
@@ -121,9 +118,8 @@ class Vote:
 
 def decide(
     scores: Scores,
-    log_mel: NDArray[np.uint8],
+    heard: NDArray[np.bool_],
     labels: Sequence[str],
-    front_end: FrontEnd,
     *,
     unknown_threshold: float = 0.5,
     method: str = "mean",
@@ -133,13 +129,12 @@ def decide(
 
     Args:
         scores: float32 [chunks, genres + 1], as `Predictor.predict` gives them.
-        log_mel: uint8 [frames, mel_bands] of the same track: silent chunks have no vote.
+        heard: bool [chunks], where anything is audible: silent chunks have no vote.
         unknown_threshold: where the bundle draws the line for "none of these".
 
     Returns:
         The vote, and the timeline, float32 [chunks, genres]: the genres' scores, zero where nothing is audible.
     """
-    heard = audible(chunks_of(log_mel, front_end), front_end)
     result = vote(scores[heard, :-1], labels, method=method, top_k=top_k)
     unknown = on_the_line(scores[heard, -1].mean(), unknown_threshold)
     result = dataclasses.replace(result, unknown=float(unknown))

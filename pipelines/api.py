@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, segments_of
+from features.chunks import audible, chunks_of, segments_of, whole_chunks
 from features.errors import Silent, TrackError
 from features.extract import ExtractLimits
 from features.isolated import IsolatedExtractor
@@ -179,16 +179,15 @@ class GenreTagger:
     def _decide(self, features: Features, scores: Scores) -> Heard:
         assert self._predictor is not None
         labels = self._predictor.labels
+        whole, times_s = whole_chunks(len(scores), self.front_end, features.audio.stretches_s)
         decision, timeline = decide(
-            scores,
-            features.log_mel,
+            scores[whole],
+            audible(chunks_of(features.log_mel, self.front_end)[whole], self.front_end),
             labels,
-            self.front_end,
             unknown_threshold=self._predictor.unknown_threshold,
             method=self._vote,
             top_k=self._top_k,
         )
-        step_s = self.front_end.chunk_step_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
         return Heard(
             features.path,
             decision.genre,
@@ -197,7 +196,7 @@ class GenreTagger:
             decision.top,
             labels,
             timeline,
-            np.arange(len(scores), dtype=np.float64) * step_s,
+            times_s,
             features.audio,
             features.genre_before,
         )

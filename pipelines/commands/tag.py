@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from features.errors import UsageError
 from features.extract import ExtractLimits
 from model.voting import METHODS
 from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
@@ -25,7 +26,7 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @model_option
 @click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
-@click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
+@click.option("--coverage", default="full", metavar="full|SECONDS", help="Of each track.  [default: full]")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
 @apply_options("none")
 @click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
@@ -44,6 +45,7 @@ def command(
     model: str | None,
     vote: str,
     top_k: int,
+    coverage: str,
     batch_size: int,
     features_output: str | None,
     features_input: str | None,
@@ -81,7 +83,7 @@ def command(
         retry_rejects=retry_rejects,
         max_reject_share=max_reject_share,
         write_every_s=write_every,
-        limits=ExtractLimits(stall_s=track_timeout),
+        limits=ExtractLimits(stall_s=track_timeout, coverage_s=_seconds(coverage)),
         quiet=quiet,
     )
     with quiet_libraries(output, debug=debug) as bar_console:
@@ -106,6 +108,15 @@ def command(
             err=True,
         )
     return EXIT_TOO_MANY_REJECTS if too_many else EXIT_OK
+
+
+def _seconds(coverage: str) -> float | None:
+    if coverage == "full":
+        return None
+    try:
+        return float(coverage)
+    except ValueError:
+        raise UsageError(f"--coverage must be full or a number of seconds, not {coverage!r}") from None
 
 
 def _show(report: Report, output: str, exported: list[str]) -> None:

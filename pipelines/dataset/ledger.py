@@ -26,7 +26,8 @@ from pipelines.dataset.plan import as_table
 from pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_PLACE = 1  # the second thing that `Ledger.tagged` says
+_PLACE, _COVERAGE = 1, 2  # the second and the third thing that `Ledger.tagged` says
+_ALL = np.iinfo(np.int64).max  # more milliseconds than anything has
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
@@ -152,8 +153,12 @@ class _Known:
 
     def confirms(self, keys: Keys, says: Keys, thing: int = 0) -> NDArray[np.bool_]:
         """Whether each track's newest row says just that."""
+        return self.knows(keys) & (self.told(keys, thing) == says)
+
+    def told(self, keys: Keys, thing: int) -> Keys:
+        """What each track's newest row says; anything where it has none."""
         at = find(keys, self.keys)
-        return (at >= 0) & (self.says[at, thing] == says) if len(self.keys) else at >= 0
+        return self.says[at, thing] if len(self.keys) else np.zeros(len(keys), np.int64)
 
     def knows(self, keys: Keys) -> NDArray[np.bool_]:
         """Whether each track has a row."""
@@ -165,7 +170,8 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; and its place.
+        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; its place; and how
+            much of it was heard.
         rejected: what its newest reject says: version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
@@ -183,18 +189,26 @@ class Ledger:
         def heard(table: pa.Table) -> Keys:
             roots = origins.of(_versions(table).tolist())
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
-            return np.stack([how, keys_of(table["uri"].to_pylist())], axis=1)
+            coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
+            return np.stack([how, keys_of(table["uri"].to_pylist()), np.array(coverage_ms, np.int64)], axis=1)
 
-        how = ["uri", "size", "mtime", "model_fingerprint", "vote"]
+        how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejects = _read_keys(dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"])
         return cls(_Known.of(*results), _Known.of(*rejects), origins)
 
-    def are_tagged(self, tracks: pa.Table, fingerprint: str, vote: str) -> NDArray[np.bool_]:
-        """Whether these versions of files, with the columns of a Track, have results of this model and this vote."""
+    def are_tagged(
+        self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
+    ) -> NDArray[np.bool_]:
+        """Whether these versions of files, with the columns of a Track, have results of this model and this vote.
+
+        Args:
+            coverage_s: at least so much has to have been heard; None for all.
+        """
         roots = self.origins.of(_versions(tracks).tolist())
         says = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
-        return self.tagged.confirms(keys_of(tracks["track_id"].to_pylist()), says)
+        keys = keys_of(tracks["track_id"].to_pylist())
+        return self.tagged.confirms(keys, says) & (self.tagged.told(keys, _COVERAGE) >= _milliseconds(coverage_s))
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks have a result that says they are elsewhere."""
@@ -205,11 +219,15 @@ class Ledger:
         """Whether these versions of files were turned down; another model would not decode them either."""
         return self.rejected.confirms(keys_of(tracks["track_id"].to_pylist()), _versions(tracks))
 
-    def is_tagged(self, track: Track, fingerprint: str, vote: str) -> bool:
-        return bool(self.are_tagged(as_table([track]), fingerprint, vote)[0])
+    def is_tagged(self, track: Track, fingerprint: str, vote: str, coverage_s: float | None = None) -> bool:
+        return bool(self.are_tagged(as_table([track]), fingerprint, vote, coverage_s)[0])
 
     def is_rejected(self, track: Track) -> bool:
         return bool(self.are_rejected(as_table([track]))[0])
+
+
+def _milliseconds(coverage_s: float | None) -> int:
+    return _ALL if coverage_s is None else round(1000 * coverage_s)
 
 
 def _versions(table: pa.Table) -> Keys:

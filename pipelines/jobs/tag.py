@@ -75,15 +75,18 @@ class TagOptions:
             raise UsageError("give either LIBRARY or --features-input, and not both")
         if self.features_input and self.features_output:
             raise UsageError("--features-output has nothing to write when --features-input is given")
+        if self.limits.coverage_s is not None and (self.features_input or self.features_output):
+            raise UsageError("--coverage does not go with kept features, which are of whole tracks")
         if self.vote not in METHODS:
             raise UsageError(f"--vote must be one of {', '.join(METHODS)}, not {self.vote!r}")
         for option, value, low, high in (
+            ("--coverage", self.limits.coverage_s, 6, 3600),  # from one stretch (features/chunks.py) on
             ("--top-k", self.top_k, 1, 1000),
             ("--batch-size", self.batch_size, 1, 65_536),
             ("--write-every", self.write_every_s, 0, 3600),
             ("--max-reject-share", self.max_reject_share, 0, 1),
         ):
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")
         folders = (
             ("--output", self.output),
@@ -275,8 +278,9 @@ class _Run:
             self._dataset.add_rejects(report.run_id, fresh)
 
     def _settled(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
-        done = ledger.are_tagged(tracks, self._bundle.fingerprint, self._options.vote)
-        return done if self._options.retry_rejects else done | ledger.are_rejected(tracks)
+        options = self._options
+        done = ledger.are_tagged(tracks, self._bundle.fingerprint, options.vote, options.limits.coverage_s)
+        return done if options.retry_rejects else done | ledger.are_rejected(tracks)
 
     def _left(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """What of some tracks neither an earlier run nor this one has settled."""

@@ -14,7 +14,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from features.chunks import segments_of
+from features.chunks import audible, chunks_of, segments_of, whole_chunks
 from features.schema import TrackFeatures
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import Scores, decide
@@ -106,18 +106,25 @@ def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, co
     Args:
         scores: float32 [chunks, genres + 1], the last column for "none of these".
     """
+    audio, front_end = features.audio, predictor.front_end
+    whole, times_s = whole_chunks(len(scores), front_end, audio.stretches_s)
     decision, timeline = decide(
-        scores,
-        features.log_mel,
+        scores[whole],
+        audible(chunks_of(features.log_mel, front_end)[whole], front_end),
         predictor.labels,
-        predictor.front_end,
         unknown_threshold=predictor.unknown_threshold,
         method=config.vote,
         top_k=config.top_k,
     )
     return {
         **track_columns(features.track),
-        **dataclasses.asdict(features.audio),
+        "container": audio.container,
+        "codec": audio.codec,
+        "duration_s": audio.duration_s,
+        "sample_rate_hz": audio.sample_rate_hz,
+        "channels": audio.channels,
+        "undecoded_s": audio.undecoded_s,
+        "coverage_s": audio.coverage_s,
         "genre": decision.genre,
         "confidence": decision.confidence,
         "unknown": decision.unknown,
@@ -125,6 +132,7 @@ def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, co
         "labels": list(predictor.labels),
         # Two decimals are finer than a chunk's score is worth, and compress to a byte each.
         "chunk_scores": timeline.round(2).tolist(),
+        "chunk_starts_s": times_s.round(3).tolist(),
         "genre_before": [storable(genre) for genre in features.genre_before],
         "model_id": config.model_id,
         "model_fingerprint": config.model_fingerprint,

@@ -23,9 +23,10 @@ def track(name="a.mp3", size=10, mtime=100.25):
     return Track(f"/m/{name}", name, size, mtime)
 
 
-def result(track, when, genre="rock", fingerprint="m1", vote="mean"):
+def result(track, when, genre="rock", fingerprint="m1", vote="mean", coverage_s=None):
     scores = np.array([[0.2, 0.8, 0] if genre == "rock" else [0.9, 0.1, 0]], np.float32)
-    features = TrackFeatures(track, AudioInfo("mp3", "mp3", 1.0, 44_100, 2), LOUD, "f")
+    audio = AudioInfo("mp3", "mp3", 1.0, 44_100, 2, coverage_s=coverage_s)
+    features = TrackFeatures(track, audio, LOUD, "f")
     row = result_row(features, scores, PREDICTOR, TagConfig("id", fingerprint, "run", vote))
     return row | {"processed_at": at(when)}
 
@@ -71,6 +72,15 @@ def test_another_model_or_vote_is_not_done(tmp_path):
     ledger = Ledger.read(tmp_path)
     assert not ledger.is_tagged(track(), "m2", "mean")
     assert not ledger.is_tagged(track(), "m1", "majority")
+
+
+@pytest.mark.parametrize(
+    ("heard", "asked", "known"),
+    [(60.0, 60.0, True), (60.0, 30.0, True), (60.0, 61.0, False), (60.0, None, False), (None, 60.0, True)],
+)
+def test_what_was_heard_in_part_is_done_for_whoever_asks_for_no_more(tmp_path, heard, asked, known):
+    add(tmp_path, "x", [result(track(), 1, coverage_s=heard)], RESULTS)
+    assert Ledger.read(tmp_path).is_tagged(track(), "m1", "mean", asked) is known
 
 
 def test_a_file_that_changed_back_is_not_taken_for_its_old_self(tmp_path):

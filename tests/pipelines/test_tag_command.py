@@ -331,3 +331,42 @@ def test_a_library_that_moved_is_followed(library, tmp_path):
     genrebeam("tag", old, "--output", out, "--max-reject-share", "1")
     genrebeam("undo", out, "--yes")
     assert all((old / name).read_bytes() == data for name, data in before.items())
+
+
+def test_coverage_hears_a_part_of_each_track_and_says_which(tmp_path):
+    suffixes = ("mp3", "flac", "ogg", "m4a")
+    for seed, suffix in enumerate(suffixes):
+        synth.write(tmp_path / "in" / f"{seed}.{suffix}", synth.music(40, seed=seed, channels=2))
+    synth.write(tmp_path / "in" / "short.mp3", synth.music(9, seed=9))
+    damaged = synth.write(tmp_path / "in" / "damaged.flac", synth.music(40, seed=7))
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    (tmp_path / "in" / "broken.mp3").write_bytes(b"ID3 but nothing behind it" * 40)
+    command = ["tag", tmp_path / "in", "--output", tmp_path / "out", "--workers", "1"]
+
+    genrebeam(*command, "--coverage", "12")
+    rows = {row["track_id"]: row for row in newest_results(tmp_path / "out").to_pylist()}
+    assert len(rows) == 6
+    for seed, suffix in enumerate(suffixes):
+        row = rows[f"{seed}.{suffix}"]
+        assert row["coverage_s"] == 12
+        assert row["undecoded_s"] is None
+        assert row["duration_s"] == pytest.approx(40, abs=0.2)
+        assert row["chunk_starts_s"] == pytest.approx([7, 9, 27, 29], abs=0.2)
+        assert len(row["chunk_scores"]) == 4
+    for name, seconds in {"short.mp3": 9, "damaged.flac": 20}.items():
+        assert rows[name]["coverage_s"] is None
+        assert rows[name]["duration_s"] == pytest.approx(seconds, abs=1)
+        assert len(rows[name]["chunk_scores"]) == len(rows[name]["chunk_starts_s"]) > 2
+    assert rows["damaged.flac"]["undecoded_s"] > 15
+
+    again = genrebeam(*command, "--coverage", "6")
+    assert "done before  7" in again.stdout
+    more = genrebeam(*command)
+    assert "done before  3" in more.stdout
+    assert newest_results(tmp_path / "out", ["coverage_s"])["coverage_s"].null_count == 6
+
+
+@pytest.mark.parametrize("coverage", ["5", "nan", "half"])
+def test_coverage_must_be_full_or_some_seconds(tmp_path, coverage):
+    process = genrebeam("tag", tmp_path, "--output", tmp_path / "out", "--coverage", coverage, code=2)
+    assert process.stderr.startswith("genrebeam: --coverage must be ")
