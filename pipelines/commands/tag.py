@@ -27,6 +27,7 @@ from pipelines.jobs.tag import Report, TagOptions, tag
 @click.option("--vote", type=click.Choice(list(METHODS)), default="mean", show_default=True, help="How chunks vote.")
 @click.option("--top-k", type=int, default=3, show_default=True, help="Genres listed per track.")
 @click.option("--coverage", default="full", metavar="full|SECONDS", help="Of each track.  [default: full]")
+@click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
 @apply_options("none")
 @click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
