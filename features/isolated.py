@@ -64,6 +64,7 @@ class IsolatedExtractor:
         """
         levels, (audio, genres) = self._child.ask(os.path.abspath(path))
         log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
+        audio["stretches_s"] = tuple(audio["stretches_s"])  # JSON has made a list of it
         return log_mel, AudioInfo(**audio), tuple(genres)
 
     def close(self) -> None:

@@ -47,9 +47,6 @@ class AudioInfo:
     coverage_s: float | None = None
     stretches_s: tuple[float, ...] = ()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stretches_s", tuple(self.stretches_s))  # JSON has made a list of it
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrackFeatures:

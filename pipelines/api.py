@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of, segments_of, whole_chunks
+from features.chunks import audible, segments_of
 from features.errors import Silent, TrackError
 from features.extract import ExtractLimits
 from features.isolated import IsolatedExtractor
@@ -179,11 +179,12 @@ class GenreTagger:
     def _decide(self, features: Features, scores: Scores) -> Heard:
         assert self._predictor is not None
         labels = self._predictor.labels
-        whole, times_s = whole_chunks(len(scores), self.front_end, features.audio.stretches_s)
-        decision, timeline = decide(
-            scores[whole],
-            audible(chunks_of(features.log_mel, self.front_end)[whole], self.front_end),
+        decision, timeline, times_s = decide(
+            scores,
+            features.log_mel,
             labels,
+            self.front_end,
+            stretches_s=features.audio.stretches_s,
             unknown_threshold=self._predictor.unknown_threshold,
             method=self._vote,
             top_k=self._top_k,

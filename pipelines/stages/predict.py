@@ -14,7 +14,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from features.chunks import audible, chunks_of, segments_of, whole_chunks
+from features.chunks import segments_of
 from features.schema import TrackFeatures
 from model.predictor import BatchedScorer, BundlePredictor, Predictor
 from model.voting import Scores, decide
@@ -106,12 +106,13 @@ def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, co
     Args:
         scores: float32 [chunks, genres + 1], the last column for "none of these".
     """
-    audio, front_end = features.audio, predictor.front_end
-    whole, times_s = whole_chunks(len(scores), front_end, audio.stretches_s)
-    decision, timeline = decide(
-        scores[whole],
-        audible(chunks_of(features.log_mel, front_end)[whole], front_end),
+    audio = features.audio
+    decision, timeline, times_s = decide(
+        scores,
+        features.log_mel,
         predictor.labels,
+        predictor.front_end,
+        stretches_s=audio.stretches_s,
         unknown_threshold=predictor.unknown_threshold,
         method=config.vote,
         top_k=config.top_k,
