@@ -11,7 +11,6 @@ import click
 from features.errors import UsageError
 from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.storage.copies import shards_at
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +63,7 @@ def command(
     Every row is written as soon as it is measured; the same command goes on, and further rows can be added.
     """
     from model import compare
+    from pipelines.storage.copies import shards_at
 
     dataset = shards_at(shards)
     plan = compare.Plan(features, algorithms, epochs, seed, audio=bool(libraries))

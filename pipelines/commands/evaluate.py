@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.errors import UsageError
 from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.storage.copies import bundle_at, shards_at
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TRACKS = "tracks.parquet"
 
@@ -51,7 +51,10 @@ def command(
 
     Several bundles that `train --fold` has made are each asked about the tracks that they were trained without.
     """
+    import pyarrow.parquet as pq
+
     from model import bundle
+    from pipelines.storage.copies import bundle_at, shards_at
 
     other = _tracks(against) if against else None
     dataset = shards_at(shards)
@@ -69,18 +72,18 @@ def command(
             first.labels,
             calibration=fitted,
             judged=judged,
-            trained_groups=evaluate.trained_groups(loaded[0], dataset) if split else frozenset(),
+            trained_groups=evaluate.trained_groups(first, dataset) if split else frozenset(),
         )
         answers = evaluate.answers(heard, first.labels, *judged)
         if other is not None:
             figures["paired"] = evaluate.paired(answers, other)
-        text = evaluate.markdown(figures, loaded[0].labels)
+        text = evaluate.markdown(figures, first.labels)
         try:
             output.mkdir(parents=True, exist_ok=True)
             (output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
             pq.write_table(answers, output / _TRACKS, compression="zstd")
             (output / "report.md").write_text(text, encoding="utf-8")
-            evaluate.plot(figures, loaded[0].labels, output / "report.png")
+            evaluate.plot(figures, first.labels, output / "report.png")
         except OSError as error:
             raise UsageError(f"{output}: cannot write the report: {error.strerror}") from error
         if card is not None:
@@ -90,6 +93,9 @@ def command(
 
 
 def _tracks(report: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(report / _TRACKS)
     except (OSError, pa.ArrowInvalid) as error:

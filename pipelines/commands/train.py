@@ -12,7 +12,6 @@ import click
 from features.errors import UsageError
 from pipelines.commands.options import FOLDER
 from pipelines.engine.quiet import quiet_libraries
-from pipelines.storage.copies import bundle_at, shards_at
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +61,7 @@ def command(
     Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
     """
     from model import targets
+    from pipelines.storage.copies import bundle_at, shards_at
 
     dataset = shards_at(shards)
     with quiet_libraries(output, debug=debug) as console:
