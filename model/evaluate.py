@@ -246,10 +246,7 @@ def measure(
             "mean": float(np.mean(by_fold)),
             "spread": float(np.std(by_fold, ddof=1)),
         }
-    by_source: dict[str, list[int]] = {}
-    for index, track in enumerate(known):
-        by_source.setdefault(track.track_id.split("/")[0] if "/" in track.track_id else "", []).append(index)
-    if 1 < len(by_source) <= 8:
+    if by_folder := _by_folder([track.track_id for track in known]):
         figures["by_folder"] = {
             name: {
                 "tracks": len(rows),
@@ -258,7 +255,7 @@ def measure(
                 "of_one_genre": {"tracks": int(one[rows].sum()),
                                  "track_accuracy": float(right[rows][one[rows]].mean()) if one[rows].any() else None},
             }
-            for name, rows in by_source.items()
+            for name, rows in by_folder.items()
         }  # fmt: skip
     return figures
 
@@ -293,31 +290,38 @@ def paired(ours: pa.Table, theirs: pa.Table) -> dict[str, dict[str, Any]]:
     Tracks that only one of them was asked about, or that are of none of the genres of one, do not count.
 
     Returns:
-        By folder of the tracks, "" for all: tracks, both shares of right answers, their difference with its 95 %
-        interval.
+        By folder of the tracks where there are a few, "" for all: tracks, both shares of right answers, their
+        difference with its 95 % interval.
 
     Raises:
         UsageError: no track in common.
     """
-    columns = ["track_id", "artist", "right"]
-    both = ours.select(columns).join(theirs.select(["track_id", "right"]), "track_id", right_suffix="_theirs",
-                                     join_type="inner").drop_null()  # fmt: skip
+    asked = ours.select(["track_id", "artist", "right"])
+    both = asked.join(theirs.select(["track_id", "right"]), "track_id", right_suffix="_theirs", join_type="inner")
+    both = both.drop_null().sort_by("track_id")
     if not both.num_rows:
         raise UsageError("--against: no track that both were asked about")
-    both = both.sort_by("track_id")
-    folder = np.array([t.split("/")[0] if "/" in t else "" for t in both["track_id"].to_pylist()])
     groups = np.array(both["artist"].to_pylist())
     mine, other = (np.array(both[name].to_pylist(), float) for name in ("right", "right_theirs"))
-    rows = {}
-    for name in dict.fromkeys(["", *sorted(set(folder))]):
-        of = folder == name if name else np.ones(len(folder), bool)
-        rows[name] = {
-            "tracks": int(of.sum()),
-            "track_accuracy": float(mine[of].mean()),
-            "against": float(other[of].mean()),
-            "difference": _with_interval(mine[of] - other[of], groups[of]),
+    parts = {"": list(range(len(mine)))}
+    parts |= {name: rows for name, rows in _by_folder(both["track_id"].to_pylist()).items() if name}
+    return {
+        name: {
+            "tracks": len(rows),
+            "track_accuracy": float(mine[rows].mean()),
+            "against": float(other[rows].mean()),
+            "difference": _with_interval(mine[rows] - other[rows], groups[rows]),
         }
-    return rows
+        for name, rows in parts.items()
+    }
+
+
+def _by_folder(track_ids: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each top folder where these are a few, as sets of music are; "" for tracks outside of any."""
+    found: dict[str, list[int]] = {}
+    for row, track_id in enumerate(track_ids):
+        found.setdefault(track_id.split("/")[0] if "/" in track_id else "", []).append(row)
+    return found if 1 < len(found) <= 8 else {}
 
 
 def _per_genre(

@@ -35,11 +35,13 @@ def in_order(tables: Iterable[pa.Table]) -> tuple[int, Iterator[dict[str, Any]]]
 def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of about a part each."""
     some: list[pa.Table] = []
+    count = 0
     for table in tables:
         some.append(table)
-        if sum(map(len, some)) >= _PART:
+        count += len(table)
+        if count >= _PART:
             yield pa.concat_tables(some)
-            some = []
+            some, count = [], 0
     if some:
         yield pa.concat_tables(some)
 

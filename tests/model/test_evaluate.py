@@ -174,6 +174,8 @@ def test_networks_are_compared_on_the_tracks_that_both_were_asked_about():
     assert rows["y"]["difference"]["value"] == -1.0
     with pytest.raises(UsageError, match="no track"):
         evaluate.paired(asked(ours), asked([heard(0, 0, track_id="elsewhere")]))
+    by_artist = [heard(0, 0, track_id=f"artist {i}/song") for i in range(9)]
+    assert list(evaluate.paired(asked(by_artist), asked(by_artist))) == [""]  # a library, and no few sets of tracks
 
 
 @pytest.fixture(scope="module")
