@@ -41,13 +41,14 @@ import synth  # noqa: E402
 
 SONG_S = 240
 ROUNDS = 10
-MANY = 40  # copies of the four songs
+MANY = 20  # copies of the four songs
+COVERAGES_S = (30, 60, 120)
 FIGURES: dict[str, dict[str, float]] = {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", default=["parts", "whole", "startup", "memory", "agreement"])
+    parser.add_argument("what", nargs="*", default=["parts", "whole", "startup", "memory", "agreement", "coverage"])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--json", type=Path, default=ROOT / ".cache" / "bench.json")
     arguments = parser.parse_args()
@@ -317,6 +318,11 @@ def bench_whole(scratch: Path, data: Path) -> None:
         x_real_time_per_core=SONG_S / one,
         two_workers_as_fast_as_one_times=one_wall / two_wall,
     )
+    for seconds in COVERAGES_S:
+        options = ("--coverage", seconds)
+        part, _ = marginal(f"coverage-{seconds}", tuple((*folders, *options) for folders in audio), 1)
+        ratios = {"CPU_ms": 1000 * part, "ratio_to_decoding": part / decoding, "ratio_to_full": part / one}
+        show(section, **{f"coverage_{seconds}_{name}": value for name, value in ratios.items()})
     for output, folders in zip(kept, audio, strict=True):
         tag(scratch / f"{output.name}-keeping", *folders, "--features-output", output)
     stored, _ = marginal("stored", tuple(("--features-input", output) for output in kept), 1)
@@ -396,6 +402,31 @@ def bench_agreement(scratch: Path, data: Path) -> None:
         accuracies = {"from_audio": float(from_audio), "from_stored": float(from_stored)}
         named = {f"{split}_share_right_{name}": value for name, value in accuracies.items()}
         show("clips from audio and from log-Mels computed elsewhere", **{f"{split}_clips": len(chosen)}, **named)
+
+
+def bench_coverage(scratch: Path, data: Path) -> None:
+    """The library's clips heard in part against the same heard whole. They are short, mostly 30 seconds."""
+    if not (data / "library").is_dir():
+        return
+    genres: dict[str, dict[str, dict]] = {}
+    for coverage in ("full", "18", "12", "6"):
+        tag(scratch / f"coverage-{coverage}", data / "library", "--coverage", coverage)
+        table = pq.read_table(scratch / f"coverage-{coverage}" / "results")
+        genres[coverage] = {row["track_id"]: row for row in table.to_pylist()}
+    with (data / "library" / "labels.csv").open(encoding="utf-8") as file:
+        labels = {row["path"]: row["genre"] for row in csv.DictReader(file)}
+    whole = genres["full"]
+    sure = [name for name, row in whole.items() if row["confidence"] >= 0.5 and row["unknown"] <= 0.5]
+    show("30-second clips heard in part", clips=len(whole), clips_sure_when_whole=len(sure))
+    for coverage, rows in genres.items():
+        same = [rows[name]["genre"] == whole[name]["genre"] for name in whole]
+        right = [rows[name]["genre"] == labels[name] for name in whole]
+        figures = {
+            "the_same_genre_share": float(np.mean(same)),
+            "the_same_genre_share_of_sure": float(np.mean([rows[n]["genre"] == whole[n]["genre"] for n in sure])),
+            "right_share": float(np.mean(right)),
+        }
+        show("30-second clips heard in part", **{f"coverage_{coverage}_{k}": v for k, v in figures.items()})
 
 
 def stored_scores(data: Path) -> dict[str, np.ndarray]:
