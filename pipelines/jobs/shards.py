@@ -98,7 +98,7 @@ class StoredLogMels:
         self._folder, self._front_end = folder, front_end
 
     def open(self) -> None:
-        self._set = functools.lru_cache(maxsize=4)(self._load)
+        self._set = functools.cache(self._load)  # of all sets, because tracks come in no order
 
     def read(self, track: Track) -> TrackFeatures | Rejection:
         name, _, row = track.uri.rpartition("#")
