@@ -1,18 +1,21 @@
-"""What the shipped bundles learn from, out of the development data: a table of labels and a table of targets.
+"""What the shipped bundles learn from, out of the development data: stored log-Mels, labels and targets.
 
-    python deploy/recipe.py DATA OUTPUT
+    python deploy/recipe.py DATA OUTPUT [VOICES]
 
-`labels-*.csv` are for `genrebeam shards --stored-log-mels --labels`: the sixteen genres, the ten of GTZAN, and these
-without the songs, whose pop and hip hop are not GTZAN's. `targets.parquet` is for `genrebeam train --targets`.
+`logmel`, links to the stored log-Mels and beside them what is no music (deploy/background.py, of the folder VOICES
+too), is for `genrebeam shards --stored-log-mels`, `labels-*.csv` for its `--labels`: the sixteen genres, and the ten of
+GTZAN. `targets.parquet` is for `genrebeam train --targets`.
 """
 
 from __future__ import annotations
 
 import csv
+import lzma
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import background
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,14 +29,33 @@ _EMOTIFY = {"classical": "classical", "electronic": "electronic", "pop": "pop; r
 _MUSIC = ("Music", "Scary music")  # the first and the last of AudioSet's classes of music, as they are numbered
 
 
-def labels(data: Path) -> Iterator[dict[str, str]]:
+def log_mels(data: Path, folder: Path, voices: Path | None) -> None:
+    """Make a folder of all stored log-Mels: links to those of the data, and `background`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (data / "logmel").iterdir():
+        link = folder / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.resolve())
+    names, kinds, sources, levels = zip(*background.clips(voices), strict=True)
+    with lzma.open(folder / "background.npy.xz", "wb", preset=1) as stream:
+        np.save(stream, np.stack(levels))
+    rows = zip(names, kinds, sources, strict=True)
+    # Of no genre, and `labels` says what it is instead.
+    _write(folder / "background.csv", [{"track_id": n, "genre": "", "kind": k, "artist": s} for n, k, s in rows])
+
+
+def labels(data: Path, folder: Path) -> Iterator[dict[str, str]]:
     """One row for each stored clip: track_id as the shards have it, genres (best first), artist.
 
-    GTZAN's clips outside of its fault-filtered split are left out.
+    GTZAN's clips outside of its fault-filtered split are left out. What is no music has a word of its own, which is
+    none of the genres.
+
+    Args:
+        folder: of `log_mels`.
     """
     songs = {row["track_id"]: row for row in _rows(data / "teacher" / "allmusic_genre16.csv")}
-    for name in ("gtzan", "allmusic", "emotify", "songs", "unlabelled"):
-        for row in _rows(data / "logmel" / f"{name}.csv"):
+    for name in ("gtzan", "allmusic", "emotify", "songs", "unlabelled", "background"):
+        for row in _rows(folder / f"{name}.csv"):
             if row.get("split") == "excluded":
                 continue
             genres = {
@@ -41,27 +63,28 @@ def labels(data: Path) -> Iterator[dict[str, str]]:
                 "allmusic": songs.get(row["track_id"], {}).get("genre16", ""),
                 "emotify": _EMOTIFY.get(row.get("folder_genre", ""), ""),
                 "songs": row.get("genre16", ""),
+                "background": row.get("kind", ""),
             }.get(name, "")
             yield {"track_id": f"{name}/{row['track_id']}", "genres": genres, "artist": row.get("artist", "")}
 
 
-def gtzan10(data: Path) -> dict[str, list[str] | None]:
+def gtzan10(data: Path, folder: Path) -> dict[str, list[str] | None]:
     """Which of GTZAN's ten each clip is, in the narrower sense that GTZAN has of them.
 
     AllMusic's and Emotify's artists have been given theirs by hand (pipelines/data/claims_gtzan10.json), songs bring
     their own. What is of some of the sixteen, but of none of the ten, is "none of these"; of the rest nothing is known.
     """
-    sixteen = {row["track_id"]: _words(row["genres"]) for row in labels(data)}
+    sixteen = {row["track_id"]: _words(row["genres"]) for row in labels(data, folder)}
     found: dict[str, list[str] | None] = {}
-    for name in ("gtzan", "allmusic", "emotify", "songs"):
-        for clip, label in from_table(data / "logmel" / f"{name}.csv", gtzan10_claims()).items():
+    for name in ("gtzan", "allmusic", "emotify", "songs", "background"):
+        for clip, label in from_table(folder / f"{name}.csv", gtzan10_claims()).items():
             words = sixteen.get(f"{name}/{clip}", [])
             is_other = bool(words) and not set(words) & set(GTZAN10)
             found[f"{name}/{clip}"] = list(label.genres) or ([] if is_other else None)
     return found
 
 
-def targets(data: Path) -> pa.Table:
+def targets(data: Path, ten: dict[str, list[str] | None]) -> pa.Table:
     """What two networks with large pre-training say of the clips: tags, AudioSet's classes of music, an embedding.
 
     GTZAN's numbers come from other sound (rebuilt from log-Mels) or another program: standardised by themselves.
@@ -89,7 +112,6 @@ def targets(data: Path) -> pa.Table:
     of_gtzan = np.load(data / "teacher" / "gtzan_train_msd_tags.npz")
     shares = np.clip(of_gtzan["msd_tag_probabilities"].astype(np.float32), 1e-4, 1 - 1e-4)
     put("tags", {"gtzan": (of_gtzan["track_id"], np.log(shares / (1 - shares)))})
-    ten = gtzan10(data)
     ids = sorted(set(ten).union(*found.values()))
     columns = {
         head: pa.array([_listed(values.get(i)) for i in ids], pa.list_(pa.float32())) for head, values in found.items()
@@ -114,23 +136,22 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
 
 def _write(file: Path, rows: list[dict[str, str]]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["track_id", "genres", "artist"])
+        writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def main(data: str, output: str) -> None:
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, ten = list(labels(Path(data))), gtzan10(Path(data))
+def main(data: str, output: str, voices: str = "") -> None:
+    source, folder = Path(data), Path(output)
+    log_mels(source, folder / "logmel", Path(voices) if voices else None)
+    rows, ten = list(labels(source, folder / "logmel")), gtzan10(source, folder / "logmel")
     _write(folder / "labels-genres16.csv", rows)
     # Of none of the ten: under its own name, which is none of the ten either.
     words = {row["track_id"]: ten.get(row["track_id"]) for row in rows}
     known = [row for row in rows if words[row["track_id"]] is not None]
     in_ten = [row | {"genres": "; ".join(words[row["track_id"]] or [row["genres"]])} for row in known]
     _write(folder / "labels-gtzan10.csv", in_ten)
-    _write(folder / "labels-narrow.csv", [row for row in in_ten if not row["track_id"].startswith("songs/")])
-    pq.write_table(targets(Path(data)), folder / "targets.parquet", compression="zstd")
+    pq.write_table(targets(source, ten), folder / "targets.parquet", compression="zstd")
 
 
 if __name__ == "__main__":
