@@ -54,6 +54,10 @@ class Bundle:
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError(f"labels must be distinct, non-empty names, not {self.labels}")
+        if len(self.calibration.genre_offsets) not in (0, len(self.labels)):
+            raise ValueError(
+                f"genre_offsets: {len(self.calibration.genre_offsets)} of them for {len(self.labels)} labels"
+            )
 
 
 def load_config(path: str | os.PathLike[str]) -> Bundle:
@@ -79,7 +83,7 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
             model_id=str(values["model_id"]),
             labels=tuple(map(str, values["labels"])),
             front_end=FrontEnd.from_dict(values["front_end"]),
-            calibration=Calibration(**{name: float(value) for name, value in values["calibration"].items()}),
+            calibration=_calibration(values["calibration"]),
             fingerprint=str(values["fingerprint"]),
             provenance=dict(values.get("provenance", {})),
         )
@@ -89,6 +93,12 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{file}: field {error} is missing") from error
     except (ValueError, TypeError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise BundleError(f"{file}: {error}") from error
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    offsets = tuple(map(float, values.get("genre_offsets", ())))
+    numbers = {name: float(value) for name, value in values.items() if name != "genre_offsets"}
+    return Calibration(**numbers, genre_offsets=offsets)
 
 
 def load_model(bundle: Bundle) -> keras.Model:
@@ -199,11 +209,10 @@ def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, calibr
                 digest.update(member.encode() + b"\0" + hashlib.sha256(archive.read(member)).digest())
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: not a readable Keras model: {error}") from error
-    meaning = {
-        "labels": labels,
-        "front_end": front_end.fingerprint(),
-        "calibration": dataclasses.asdict(calibration),
-    }
+    said = dataclasses.asdict(calibration)
+    if not calibration.genre_offsets:
+        del said["genre_offsets"]  # bundles from before there were any keep their fingerprints
+    meaning = {"labels": labels, "front_end": front_end.fingerprint(), "calibration": said}
     digest.update(json.dumps(meaning, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

@@ -41,6 +41,12 @@ _LIMITS = """\
 """
 
 
+def _offsets(bundle: Bundle) -> str:
+    offsets = zip(bundle.labels, bundle.calibration.genre_offsets, strict=False)
+    each = ", ".join(f"{label} {offset:+.2f}" for label, offset in offsets)
+    return f" What comes to the logits first, so that genres come in the right order: {each}." if each else ""
+
+
 def _words(bundle: Bundle) -> list[str]:
     if not bundle.model_id.startswith("genrebeam-"):
         return []  # other people's words mean what they mean by them
@@ -91,7 +97,7 @@ def text(bundle: Bundle, figures: Mapping[str, Any], *, measured_on: str) -> str
         "that it fits, and a last one, that none does. A genre's score is "
         f"sigmoid(logit / {calibration.temperature:g} + {calibration.offset:g}) times the probability that the music "
         f"is known; from {calibration.unknown_threshold:g} on, the last one says that it is of none of these. "
-        "Gain makes no difference to the network.",
+        f"Gain makes no difference to the network.{_offsets(bundle)}",
         "",
         *_words(bundle),
         "## What it learned from",

@@ -94,31 +94,80 @@ def said(heard: Sequence[Heard], calibration: Calibration) -> tuple[NDArray[np.f
 
 
 def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
+    """How logits become probabilities: first in which order genres come, then how probable the best answers are.
+
+    Args:
+        logits: [chunks, genres + 1] of each track.
+        claimed: float32 [tracks, genres], 1 for each genre that is claimed of a track.
+    """
+    offsets = fit_order(logits, claimed, fit_pair(logits, claimed, UNCALIBRATED))
+    return fit_pair(logits, claimed, dataclasses.replace(UNCALIBRATED, genre_offsets=offsets))
+
+
+def fit_pair(
+    logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32], calibration: Calibration
+) -> Calibration:
     """Temperature and offset at which the three best answers of the tracks are the likeliest to be what is claimed.
 
     After Platt (1999) and Guo et al. (2017), but over tracks: chunks of a track agree less than they should for being
     the same music, and their mean is softer than each. The best answers, because these are what is shown and written.
 
     Args:
-        logits: [chunks, genres + 1] of each track.
-        claimed: float32 [tracks, genres], 1 for each genre that is claimed of a track.
+        logits, claimed: as for `fit_confidence`.
+        calibration: whose genre offsets count.
     """
     from scipy.optimize import minimize
 
-    plain = np.stack([chunk_scores(track, UNCALIBRATED).mean(axis=0)[:-1] for track in logits])
+    lengths = np.array([len(track) for track in logits])
+    plain = np.stack([chunk_scores(track, calibration).mean(axis=0)[:-1] for track in logits])
     best = np.argsort(-plain, axis=1)[:, :3]
     true = np.take_along_axis(claimed, best, axis=1)
-    shown = [np.concatenate([track[:, best[row]], track[:, -1:]], axis=1) for row, track in enumerate(logits)]
+    # The chunks of all tracks, one below the other, each with its track's best genres.
+    chunks, shown = np.concatenate(logits), best.repeat(lengths, axis=0)
+    chunks[:, :-1] += np.array(calibration.genre_offsets or 0.0, np.float32)
+    said = np.concatenate([np.take_along_axis(chunks, shown, axis=1), chunks[:, -1:]], axis=1)
+    starts = np.r_[0, lengths[:-1].cumsum()]
 
-    def calibration(values: NDArray[np.float64]) -> Calibration:
-        return Calibration(round(math.exp(min(max(values[0], -3.0), 3.0)), 4), round(float(values[1]), 4))
+    def pair(values: NDArray[np.float64]) -> Calibration:
+        return Calibration(round(math.exp(min(max(float(values[0]), -3.0), 3.0)), 4), round(float(values[1]), 4))
 
     def loss(values: NDArray[np.float64]) -> float:
-        shares = np.stack([chunk_scores(track, calibration(values)).mean(axis=0)[:-1] for track in shown])
-        shares = np.clip(shares, 1e-6, 1 - 1e-6)
+        scores = chunk_scores(said, pair(values))[:, :-1]
+        shares = np.clip(np.add.reduceat(scores, starts) / lengths[:, np.newaxis], 1e-6, 1 - 1e-6)
         return float(-(true * np.log(shares) + (1 - true) * np.log1p(-shares)).mean())
 
-    return calibration(minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x)
+    found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
+    return dataclasses.replace(pair(found), genre_offsets=calibration.genre_offsets)
+
+
+def fit_order(
+    logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32], calibration: Calibration
+) -> tuple[float, ...]:
+    """Offsets of the genres at which what is claimed comes first most often: a softmax over the tracks' log odds.
+
+    Training lets rare genres count more than they occur (`TrainConfig.rarity`), and each genre for itself; neither asks
+    which one comes first. Offsets stay near 0 as one of deviation 1 would (a ridge), and their mean is 0; a genre that
+    no track claims keeps 0.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    shares = np.stack([chunk_scores(track, calibration).mean(axis=0)[:-1] for track in logits]).astype(float)
+    odds = np.log(np.clip(shares, 1e-4, 1 - 1e-4)) - np.log1p(-np.clip(shares, 1e-4, 1 - 1e-4))
+    there = claimed.sum(axis=0) > 0
+    odds, wanted = odds[:, there], claimed[:, there] / np.maximum(claimed.sum(axis=1, keepdims=True), 1)
+
+    def loss(offsets: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        likely = log_softmax(odds + offsets, axis=1)
+        return (
+            (offsets**2).sum() / 2 - (wanted * likely).sum(),
+            offsets + (np.exp(likely) - wanted).sum(axis=0),
+        )
+
+    found = np.zeros(claimed.shape[1])
+    found[there] = minimize(loss, np.zeros(there.sum()), jac=True, method="L-BFGS-B").x
+    found[there] -= found[there].mean()
+    return tuple(round(float(offset) * calibration.temperature, 4) for offset in found)
 
 
 def claimed_matrix(heard: Sequence[Heard], genres: int) -> NDArray[np.float32]:

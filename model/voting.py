@@ -19,9 +19,10 @@ class Calibration:
     """How logits become what is said; fitted on tracks that the network has not heard (model/evaluate.py).
 
     Attributes:
-        temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999; one pair for
-            all genres, so that their order stays what the network says).
+        temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999).
         unknown_threshold: probability of "none of these" from which on a track counts as that.
+        genre_offsets: what comes to the logits of each genre before that; none for nothing. They set right in which
+            order genres come: in training rare genres count more than they occur.
 
     Raises:
         ValueError: a value out of range.
@@ -30,6 +31,7 @@ class Calibration:
     temperature: float = 1.0
     offset: float = 0.0
     unknown_threshold: float = 0.5
+    genre_offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -51,7 +53,8 @@ def chunk_scores(logits: Scores, calibration: Calibration) -> Scores:
     The last column is how probable it is that the music is of none of the genres. A genre's score is how probable it is
     that it is not, and that the genre fits; several may fit, so a row need not sum to 1.
     """
-    genres = _sigmoid(logits[..., :-1] / calibration.temperature + calibration.offset)
+    moved = logits[..., :-1] + np.array(calibration.genre_offsets or 0.0, np.float32)
+    genres = _sigmoid(moved / calibration.temperature + calibration.offset)
     unknown = _sigmoid(logits[..., -1:])
     return np.concatenate([genres * (1 - unknown), unknown], axis=-1).astype(np.float32)
 

@@ -46,8 +46,13 @@ def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"calibration": Calibration(1.6)}, {"calibration": Calibration(1.5, 0.1)}, {"labels": ("low", "high", "middle")}],
-    ids=["temperature", "offset", "order of labels"],
+    [
+        {"calibration": Calibration(1.6)},
+        {"calibration": Calibration(1.5, 0.1)},
+        {"calibration": Calibration(1.5, genre_offsets=(0.0, 0.1, 0.0))},
+        {"labels": ("low", "high", "middle")},
+    ],
+    ids=["temperature", "offset", "offset of a genre", "order of labels"],
 )
 def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
     said = {
@@ -56,7 +61,9 @@ def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
         "front_end": saved.front_end,
         "calibration": Calibration(1.5),
     } | change
-    assert bundle.save_config(saved.path, **said).fingerprint != saved.fingerprint
+    changed = bundle.save_config(saved.path, **said)
+    assert changed.fingerprint != saved.fingerprint
+    assert bundle.load_config(saved.path) == changed
 
 
 def test_configuration_is_read_without_tensorflow(saved):

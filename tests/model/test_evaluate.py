@@ -77,6 +77,26 @@ def test_calibration_makes_confidence_true():
     assert said[:2] == pytest.approx([0.95, 0.5], abs=0.03)
 
 
+def test_a_genre_that_a_network_says_too_rarely_comes_first_where_it_should():
+    random = np.random.default_rng(0)
+    genre = random.integers(3, size=600)
+    claimed = np.zeros((600, 4), np.float32)  # nothing is known of the fourth
+    claimed[np.arange(600), genre] = 1
+    said = random.normal(size=(600, 5)) + 2 * np.pad(claimed, ((0, 0), (0, 1))) - [0, 3, 0, 4, 20]
+    logits = [track[np.newaxis].astype(np.float32) for track in said]
+
+    def right(calibration):
+        return np.mean([chunk_scores(t, calibration)[0, :-1].argmax() == g for t, g in zip(logits, genre, strict=True)])
+
+    plain = evaluate.fit_pair(logits, claimed, UNCALIBRATED)
+    fitted = evaluate.fit_confidence(logits, claimed)
+    assert right(plain) < 0.7
+    assert right(fitted) > 0.8
+    low, too_rare, high, unknown = fitted.genre_offsets
+    assert too_rare - (low + high) / 2 == pytest.approx(3, rel=0.1)
+    assert unknown == 0
+
+
 def test_an_answer_is_right_that_is_among_several():
     figures = evaluate.measure([heard(0, 0), heard(1, (1, 2)), heard(0, (1, 2))], LABELS)
     assert figures["tracks"] == 3
@@ -227,7 +247,8 @@ def test_the_command_writes_a_report_and_the_card_of_the_bundle(shards, tmp_path
     assert figures["tracks"] == 12
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     updated = bundle.load_config(saved.path)
-    assert dataclasses.asdict(updated.calibration) == figures["calibrated"]
+    assert json.loads(json.dumps(dataclasses.asdict(updated.calibration))) == figures["calibrated"]
+    assert len(updated.calibration.genre_offsets) == len(LABELS)
     assert updated.fingerprint != saved.fingerprint
     bundle.load_model(updated)  # still fits its fingerprint
     card = (saved.path / bundle.CARD).read_text()
