@@ -175,6 +175,7 @@ def tag(options: TagOptions, console: Console) -> Report:
     Raises:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
+    options.engine.check(may_be_template=True)
     started = dt.datetime.now(dt.timezone.utc)
     bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
