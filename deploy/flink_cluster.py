@@ -115,12 +115,12 @@ class Cluster:
         (folder / "conf").mkdir()
         text = "".join(f"{name}: {value}\n" for name, value in config.items()) + restart[1] + restart[2]
         (folder / "conf" / "config.yaml").write_text(text)
-        self._start("org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint")
         utils = [*JAVA, "-cp", f"{lib.parent}/bin/bash-java-utils.jar:{lib}/*"]
         utils += ["org.apache.flink.runtime.util.bash.BashJavaUtils", "GET_TM_RESOURCE_PARAMS"]
         told = subprocess.run([*utils, "--configDir", folder / "conf"], capture_output=True, text=True, check=True)
         marked = [line.partition("BASH_JAVA_UTILS_EXEC_RESULT:") for line in told.stdout.splitlines()]
         jvm, dynamic = (line[2].split() for line in marked if line[1])
+        self._start("org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint")
         self.task_managers = [
             self._start("org.apache.flink.runtime.taskexecutor.TaskManagerRunner", jvm, dynamic) for _ in range(2)
         ]

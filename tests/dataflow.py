@@ -1,4 +1,4 @@
-"""A stand-in for Dataflow: as much of its jobs API as Beam asks for (create, poll), over HTTP on this machine.
+"""A stand-in for Dataflow: as much of its jobs API as Beam asks for (create, poll, metrics), over HTTP on this machine.
 
 A job is fetched from where it was staged, and run by Beam's local engine in a process that knows the staged job and the
 image's packages, and nothing else of whoever has sent it.
@@ -23,13 +23,16 @@ class Dataflow:
 
     def __init__(self) -> None:
         self.jobs: dict[str, tuple[dict[str, Any], subprocess.Popen[bytes]]] = {}
+        self._said = tempfile.TemporaryDirectory()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         _, _, path = environ["PATH_INFO"].partition("/jobs")
         if environ["REQUEST_METHOD"] == "POST":
             answer = self.create(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
-        elif path.endswith(("/messages", "/metrics")):
+        elif path.endswith("/messages"):
             answer = {}
+        elif path.endswith("/metrics"):
+            answer = {"metrics": self._metrics(path.split("/")[1])}
         else:
             answer = self._state(path.strip("/"))
         start_response("200 OK", [("Content-Type", "application/json")])
@@ -41,7 +44,9 @@ class Dataflow:
         staged = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
         command = [sys.executable, __file__, staged]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        self.jobs[job_id] = (job, subprocess.Popen(command, cwd=tempfile.gettempdir(), env=environment))
+        with Path(self._said.name, job_id).open("wb") as said:
+            process = subprocess.Popen(command, cwd=tempfile.gettempdir(), env=environment, stdout=said)
+        self.jobs[job_id] = (job, process)
         return self._state(job_id)
 
     def wait(self) -> None:
@@ -54,9 +59,18 @@ class Dataflow:
         state = "RUNNING" if code is None else "FAILED" if code else "DONE"
         return {"id": job_id, "name": job["name"], "currentState": f"JOB_STATE_{state}"}
 
+    def _metrics(self, job_id: str) -> list[dict[str, Any]]:
+        """What the counters of a job stand at, each said twice: as it is now, and as far as that is final."""
+        counters = json.loads(Path(self._said.name, job_id).read_bytes() or b"[]")
+        return [
+            {"name": {"origin": "user", "name": name, "context": {**kind, **where}}, "scalar": count}
+            for name, where, count in counters
+            for kind in ({}, {"tentative": "true"})
+        ]
+
 
 def run_staged(url: str) -> None:
-    """Run a staged job, with Beam's own worker in place of the image that it names."""
+    """Run a staged job, with Beam's own worker in place of the image that it names, and print its counters."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.portability.api import beam_runner_api_pb2
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -68,7 +82,11 @@ def run_staged(url: str) -> None:
     for environment in job.components.environments.values():
         environment.urn = "beam:env:embedded_python:v1"
         environment.payload = b""
-    FnApiRunner().run_via_runner_api(job, PipelineOptions([])).wait_until_finish()
+    result = FnApiRunner().run_via_runner_api(job, PipelineOptions([]))
+    result.wait_until_finish()
+    counters = [(one.key, one.result) for one in result.metrics().query()["counters"]]
+    told = [(key.metric.name, {"namespace": key.metric.namespace, "step": key.step}, n) for key, n in counters]
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

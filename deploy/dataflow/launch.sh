@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Tag a library in a bucket on Dataflow. From a machine with genrebeam[gcp] and credentials:
+# A command of genrebeam on Dataflow. From a machine with genrebeam[gcp] and credentials:
 #
 #     PROJECT=p REGION=europe-west4 BUCKET=gs://b IMAGE=REGISTRY/genrebeam-worker:0.1.0 \
-#       deploy/dataflow/launch.sh gs://b/music gs://b/tagged [more options of genrebeam tag or of Beam]
+#       deploy/dataflow/launch.sh tag gs://b/music --output gs://b/tagged [more options of the command or of Beam]
 #
-# GPU=1 asks for one NVIDIA T4 for each worker; IMAGE then has to be the -gpu one.
+# Likewise `apply gs://b/tagged --yes` and `shards gs://b/music --output gs://b/shards`. With `tag`, GPU=1 asks for one
+# NVIDIA T4 for each worker; IMAGE then has to be the -gpu one.
 set -euo pipefail
-library=${1:?the library, gs://...} output=${2:?where results go, gs://...}
-shift 2
+command=${1:?tag, apply or shards}
+shift
 : "${PROJECT:?}" "${REGION:?}" "${BUCKET:?}" "${IMAGE:?}"
 
 flags=(
@@ -28,4 +29,4 @@ if [ "${GPU:-0}" = 1 ]; then
     --batch-size 1024
   )
 fi
-exec genrebeam tag "$library" --output "$output" "${flags[@]}" "$@"
+exec genrebeam "$command" "${flags[@]}" "$@"

@@ -29,7 +29,7 @@ from pipelines.jobs.shards import (
     stored_log_mels,
     write_shards,
 )
-from pipelines.library.discover import Discovery, discover
+from pipelines.library.discover import Discovery, discover, is_manifest
 from pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
 from pipelines.stages.extract import ExtractConfig
 from pipelines.storage.places import local_path
@@ -88,8 +88,8 @@ def command(
         front_end = dataclasses.replace(FrontEnd(), hop_length=hop_length)
     except ValueError as error:
         raise UsageError(f"--hop-length {hop_length}: {error}") from error
-    # A results folder is read by this machine; the tracks that it names are looked at when they are known.
-    read_by_workers = [] if corrections else [("LIBRARY", place) for place in library]
+    # A results folder or a manifest is read by this machine; what it names is looked at when it is known.
+    read_by_workers = [("LIBRARY", place) for place in library if not (corrections or is_manifest(place))]
     engine.check_places([("--output", output), *read_by_workers])
     leave_out = [path] if (path := local_path(output)) else []
     find = functools.partial(discover, library, leave_out=leave_out, beam_flags=engine.flags)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
+import shutil
+import socket
+import urllib.parse
 from collections.abc import Iterable, Sequence
 
 from features.errors import UsageError
@@ -14,6 +19,10 @@ from pipelines.storage.places import local_path
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 WORKER_TIMEOUT_S = 600.0
+_ADDRESSES = ("job_endpoint", "flink_master")  # flags that name a server: HOST:PORT, unless Beam has it within itself
+_WITHIN_BEAM = ("embed", "[local]", "[auto]", "[collection]")
+_FILES = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")  # flags that name a file, or its URL
+_ANSWER_S = 10.0  # that a server may take
 _RUNNERS_HERE = {"directrunner", "fnapirunner", "prismrunner", "interactiverunner"}
 
 
@@ -65,10 +74,57 @@ class Engine:
         """Where the runner writes a template of the job instead of running it."""
         return self._flag("template_location")
 
-    def check_runs(self) -> None:
-        """Refuse to write a template of a job that ends in the driver; raises UsageError."""
-        if self.writes_template:
+    def check(self, *, may_be_template: bool = False) -> None:
+        """Refuse, before any work, what a launch would fail for: it is tried again then, and says less clearly why.
+
+        Args:
+            may_be_template: False for a job that ends in the driver.
+
+        Raises:
+            UsageError: flags, packages, files or servers that the runner needs, and what is wrong with them.
+        """
+        if self.writes_template and not may_be_template:
             raise UsageError("--template_location: only `tag` can be a template; leave it out and the job runs now")
+        if self.is_local or self.runner is None:
+            return
+        kind = self.runner.rpartition(".")[2].lower()
+        for name in _ADDRESSES:
+            _check_answers(name, self._flag(name))
+        for name in _FILES:
+            file = self._flag(name)
+            if file and "://" not in file and not os.path.exists(file):
+                raise UsageError(f"--{name} {file}: no such file")
+        java = os.path.join(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
+        if kind.startswith(("flink", "spark")) and not self._flag("job_endpoint") and not shutil.which(java):
+            raise UsageError(
+                f"--runner {self.runner} starts a job server in Java, and {java} cannot be run: install Java (11 or "
+                "17), correct JAVA_HOME, or name a job server that runs elsewhere with --job_endpoint HOST:PORT"
+            )
+        if kind.startswith("dataflow"):
+            try:
+                import google.cloud.dataflow  # noqa: F401  # Beam does without until the job is to be sent
+            except ImportError as error:
+                raise UsageError(
+                    f"--runner {self.runner} needs Google's packages: pip install 'genrebeam[gcp]'"
+                ) from error
+        self._check_beam()
+
+    def _check_beam(self) -> None:
+        """Let Beam make a pipeline of the flags, which it looks at in doing so."""
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                beam.Pipeline(options=PipelineOptions(self.beam_flags()))
+        except SystemExit:  # argparse, which has said why
+            reason = said.getvalue().rpartition("error: ")[2]
+        except Exception as error:
+            reason = str(error)
+        else:
+            return
+        raise UsageError(f"--runner {self.runner}: {' '.join(reason.split())}")
 
     def check_places(self, places: Iterable[tuple[str, str]]) -> None:
         """Refuse what workers on other machines cannot reach.
@@ -104,6 +160,22 @@ class Engine:
         if self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
         return flags
+
+
+def _check_answers(name: str, address: str | None) -> None:
+    if address is None or address in _WITHIN_BEAM:
+        return
+    url = urllib.parse.urlsplit(address if "://" in address else f"//{address}")
+    try:
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+        socket.create_connection((url.hostname or "", port), timeout=_ANSWER_S).close()
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"--{name} {address}: this is no address; write HOST:PORT") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"--{name} {address}: nobody answers there ({reason}); start it, or correct HOST:PORT"
+        ) from error
 
 
 def usable_cores() -> int:

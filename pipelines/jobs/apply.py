@@ -7,7 +7,9 @@ import concurrent.futures
 import dataclasses
 import datetime as dt
 import functools
+import heapq
 import itertools
+import operator
 import os
 import secrets
 import sys
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
@@ -26,10 +29,10 @@ from features.errors import UsageError
 from features.schema import Rejection, Track
 from pipelines.dataset import journal
 from pipelines.dataset.corrections import read_corrections
-from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
+from pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
 from pipelines.dataset.journal import Entry, Origins
-from pipelines.dataset.keys import keys_of
-from pipelines.dataset.ledger import Place, newest_results, newest_results_by_file
+from pipelines.dataset.keys import find, keys_of
+from pipelines.dataset.ledger import Place, newest_results_by_file
 from pipelines.dataset.ordered import in_order
 from pipelines.dataset.schema import RESULTS
 from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
@@ -124,25 +127,35 @@ def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batch
 
 def batches_of_journal(dataset: Place) -> Batches:
     """Every file that was ever to be changed, with the journal's rows of it; raises LedgerError."""
-    table = journal.read(dataset)
-    table = table.filter(pc.equal(table["action"], journal.APPLY))
-    table = table.sort_by([("track_id", "ascending"), ("at", "ascending")])
-    newest = newest_results(dataset, ["track_id", "uri"])
-    places = dict(zip(*(newest[name].to_pylist() for name in newest.column_names), strict=True))
-    rows = (row for part in table.to_batches(max_chunksize=1024) for row in part.to_pylist())
-    by_track = itertools.groupby(map(Entry.from_row, rows), key=lambda entry: entry.track_id)
-    wanted = (one for track_id, entries in by_track for one in _to_undo(list(entries), places.get(track_id)))
-    return Batches(pc.count_distinct(table["track_id"]).as_py(), _batched(wanted))
+    keys = [np.empty(0, np.int64)]
+
+    def changes() -> Iterator[pa.Table]:
+        for table in Dataset.at(dataset).tables(JOURNAL_DIR):
+            table = table.filter(pc.equal(table["action"], journal.APPLY))
+            keys.append(keys_of(table["track_id"].to_pylist()))
+            yield table
+
+    _, entries = in_order(changes(), ["track_id", "at"])
+    changed = np.unique(np.concatenate(keys))
+    newest = newest_results_by_file(dataset, ["track_id", "uri"])
+    _, places = in_order(
+        table.filter(pa.array(find(keys_of(table["track_id"].to_pylist()), changed) >= 0)) for table in newest
+    )
+    track_id = operator.itemgetter("track_id")
+    by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
+    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows))))
 
 
-def _to_undo(entries: list[Entry], place: str | None) -> Iterator[Wanted]:
+def _to_undo(rows: list[dict[str, Any]]) -> Iterator[Wanted]:
     """What was written into one track, by the files that it was written into.
 
     Args:
-        entries: oldest first.
-        place: where the track is by its newest result. What was written into a file that is gone is looked for there:
-            the library has moved; and everything, where nothing was written into that file: it is a copy.
+        rows: where the track is by its newest result, if it has any; then the journal's rows of it, oldest first. What
+            was written into a file that is gone is looked for there: the library has moved; and everything, where
+            nothing was written into that file: it is a copy.
     """
+    place = None if "action" in rows[0] else rows.pop(0)["uri"]
+    entries = [Entry.from_row(row) for row in rows]
     by_file = {entry.uri: [one for one in entries if one.uri == entry.uri] for entry in entries}
     if place is not None:
         here = [one for one in entries if one.uri == place or _is_gone(one.uri)]

@@ -40,7 +40,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
         return apply_results(place, options, console=console)
     if not options.yes:
         raise UsageError("--runner writes without asking: look with --dry-run first, then add --yes")
-    engine.check_runs()
+    engine.check()
     task = new_task(place, options)
     dataset, run_id = task.dataset, task.run_id
     report = ApplyReport(run_id, task.started_at.isoformat(timespec="seconds"))
@@ -91,4 +91,4 @@ def _run(engine: Engine, plan: str, task: Task, progress_path: str | None = None
         result = pipeline.run()
         wait_for(result, lambda: has_begun(dataset.folder, plan), engine.worker_timeout_s)
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    return {counter.key.metric.name: counter.committed for counter in counters}
+    return {counter.key.metric.name: counter.result for counter in counters}

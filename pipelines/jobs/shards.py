@@ -40,6 +40,7 @@ from pipelines.dataset.dataset import existing
 from pipelines.dataset.ledger import Place, newest_results
 from pipelines.dataset.plan import has_begun, remove_plan, write_plan
 from pipelines.dataset.schema import REJECTS, reject_row
+from pipelines.engine.launcher import run_apart
 from pipelines.engine.runner import Engine
 from pipelines.engine.waiting import wait_for
 from pipelines.library.labels import Claims, from_table, straddling
@@ -66,9 +67,10 @@ class AudioSource:
     """From audio, through the very DoFn that `tag` uses."""
 
     def __init__(self, config: ExtractConfig) -> None:
-        self._extract = ExtractFeatures(config)
+        self._config = config
 
     def open(self) -> None:
+        self._extract = ExtractFeatures(self._config)
         self._extract.setup()
 
     def read(self, track: Track) -> TrackFeatures | Rejection:
@@ -307,10 +309,11 @@ def write_shards(
     Raises:
         UsageError: nothing to write, the folder cannot be written, or workers elsewhere cannot reach what they need.
         EngineError: no worker comes up.
+        RuntimeError: a worker on this machine died.
     """
     if not plans:
         raise UsageError("no track of the library has a label; compare the names in --labels with the library's")
-    engine.check_runs()
+    engine.check()
     folder = folder_at(place)
     engine.check_places([("--output", folder.uri), *(("the track", t.uri) for p in plans for t, _ in p.tracks)])
     with folder.lock():
@@ -324,15 +327,21 @@ def write_shards(
         if todo:
             write_plan(folder, _PLAN, [pa.Table.from_pylist([p.to_row() for p in todo])], len(todo))
             try:
-                pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
-                build(pipeline, source, folder.uri, front_end)
-                wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN), engine.worker_timeout_s)
+                run = functools.partial(run_apart, _run) if engine.is_local else _run
+                run(engine, source, folder, front_end)
             finally:
                 remove_plan(folder, _PLAN)
         shards = _sum_up([_part(folder, p) for p in plans], plans, folder, front_end, labels)
         with folder.new(shardset.DATASET) as path:
             path.write_text(shardset.to_json(shards), encoding="utf-8")
     return shards
+
+
+def _run(engine: Engine, source: Source, folder: Folder, front_end: FrontEnd) -> None:
+    """Run the graph over the plan in the folder, and wait for it."""
+    pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
+    build(pipeline, source, folder.uri, front_end)
+    wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN), engine.worker_timeout_s)
 
 
 def build(pipeline: beam.Pipeline, source: Source, folder: str, front_end: FrontEnd) -> None:

@@ -34,7 +34,7 @@ from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.engine.waiting import wait_for
-from pipelines.library.discover import find_all, is_companion
+from pipelines.library.discover import find_all, is_companion, is_manifest, track_of
 from pipelines.storage.copies import bundle_at
 from pipelines.storage.folders import folder_at, is_local
 from pipelines.storage.places import local_path
@@ -94,7 +94,7 @@ class TagOptions:
             ("--features-output", self.features_output),
             ("--features-input", self.features_input),
         )
-        libraries = [("LIBRARY", library) for library in self.libraries]
+        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
         self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
 
 
@@ -175,6 +175,7 @@ def tag(options: TagOptions, console: Console) -> Report:
     Raises:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
+    options.engine.check(may_be_template=True)
     started = dt.datetime.now(dt.timezone.utc)
     bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
@@ -255,6 +256,7 @@ class _Run:
         found = find_all(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
         moved: list[pa.Table] = []
         while part := list(itertools.islice(found, _FOUND)):
+            options.engine.check_places(("the track", track_of(one).uri) for one in part)  # of a manifest
             report.found += len(part)
             rejections = [one for one in part if isinstance(one, Rejection)]
             self._turn_down(rejections, ledger)

@@ -67,6 +67,11 @@ class Discovery:
     rejections: tuple[Rejection, ...]
 
 
+def is_manifest(library: str) -> bool:
+    """Whether this is a list of tracks that lies here: the driver reads it, workers have to reach its tracks only."""
+    return library.lower().endswith(MANIFEST_SUFFIXES) and local_path(library) is not None
+
+
 def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()) -> Discovery:
     """All that `find_all` finds, where it fits into memory; arguments and errors as there."""
     found = list(find_all(libraries, leave_out=leave_out, beam_flags=beam_flags))
@@ -97,16 +102,16 @@ def find_all(
         for library in libraries:
             yield from map(_keepable, _find(library, skip, beam_flags))
 
-    if len(libraries) == 1 and not libraries[0].lower().endswith(MANIFEST_SUFFIXES):
+    if len(libraries) == 1 and not is_manifest(libraries[0]):
         yield from all_of_them()  # a folder has no name twice
         return
     known = 0
     uris: dict[int, int] = {}  # of a track_id the uri, both as hashes: a hundred bytes for each track
     for found in all_of_them():
-        track = _track(found)
+        track = track_of(found)
         uri = uris.setdefault(hash(track.track_id), new := hash(track.uri))
         if uri != new:
-            other = next(one for one in map(_track, all_of_them()) if one.track_id == track.track_id)
+            other = next(one for one in map(track_of, all_of_them()) if one.track_id == track.track_id)
             raise UsageError(
                 f"{track.uri} and {other.uri} are both the track {track.track_id!r} of their library: "
                 "tag the folder above both, or use one output folder for each"
@@ -116,7 +121,8 @@ def find_all(
             yield found
 
 
-def _track(found: Track | Rejection) -> Track:
+def track_of(found: Track | Rejection) -> Track:
+    """The file that was found, whatever is thought of it."""
     return found.track if isinstance(found, Rejection) else found
 
 
@@ -157,7 +163,7 @@ def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[T
         if not os.access(path, os.R_OK | os.X_OK):
             raise UsageError(f"{path}: this folder may not be read; check its permissions")
         yield from _walk(path.absolute(), skip)
-    elif path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
+    elif is_manifest(library) and path.is_file():
         yield from _read_manifest(path, beam_flags)
     elif os.path.lexists(path):
         yield _judge(path.absolute(), path.name)

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import platform
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import apache_beam as beam
 import pyarrow.parquet as pq
 
+from features.errors import UsageError
 from pipelines.dataset.plan import say_begun
 from pipelines.storage.folders import folder_at
 
 
+def versions() -> dict[str, str]:
+    """Of what the machine that submits a job and its workers have to have in common, as far as it is installed."""
+    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ("apache-beam", "genrebeam"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 class NameParts(beam.DoFn):
-    """The name of a plan to the numbers of its parts; says beside it that a worker is there."""
+    """The name of a plan to the numbers of its parts; says beside it that a worker is there.
+
+    Raises:
+        UsageError: the worker has other versions than the machine that made this.
+    """
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder, self._versions = folder, versions()
+
+    def setup(self) -> None:
+        for name, here in versions().items():
+            if (there := self._versions.get(name, here)) != here:
+                raise UsageError(
+                    f"this worker has {name} {here}, and the job was submitted with {there}: make the image or the "
+                    "worker's environment anew with that version (deploy/Dockerfile)"
+                )
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
         folder = folder_at(self._folder)

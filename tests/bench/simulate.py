@@ -2,8 +2,9 @@
 
 A bucket that exists on paper only is listed, compared with what is done, and written into a plan; a stand-in for the
 engine reads the plan part by part and writes a row for each track; then files are merged and counted. Once more: all is
-"done before". Then the report, what `apply` reads before it looks at any file, and the CSV. Prints CPU seconds of the
-driver (what a busy machine does not falsify) and its peak memory, each command in a process of its own.
+"done before". Then the report, what `apply` reads before it looks at any file, the CSV, and, over a journal of as many
+files, what `undo` reads before it looks at any. Prints CPU seconds of the driver (what a busy machine does not falsify)
+and its peak memory, each command in a process of its own.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from pipelines.dataset.dataset import RESULTS_DIR  # noqa: E402
+from pipelines.dataset.dataset import JOURNAL_DIR, RESULTS_DIR  # noqa: E402
 from pipelines.dataset.export import export  # noqa: E402
-from pipelines.dataset.schema import RESULTS  # noqa: E402
+from pipelines.dataset.schema import JOURNAL, RESULTS  # noqa: E402
 from pipelines.engine.runner import Engine  # noqa: E402
 from pipelines.jobs import apply, report, tag  # noqa: E402
 from pipelines.storage import objects  # noqa: E402
@@ -99,6 +100,41 @@ def write_rows(folder: str, plan: str, run_id: str, fingerprint: str) -> None:
             pq.write_table(pa.table(columns, RESULTS), results / f"{run_id}-{number:016x}.parquet", compression="zstd")
 
 
+def write_journal(folder: str) -> None:
+    """As if `apply` had written a genre into each file with a small tag of ID3."""
+    journal = Path(folder, JOURNAL_DIR)
+    journal.mkdir()
+    written = [{"name": name, "values": ["genrebeam paper 2026-01-01"]} for name in ("GENREBEAM", "GENREBEAM_MODEL")]
+    fields = [{"position": 3, "raw": b"TCON" + bytes(12)}]
+    same = {
+        "run_id": "paper",
+        "at": dt.datetime.now(dt.timezone.utc),
+        "action": "apply",
+        "genre_before": ["Rock"],
+        "genre_after": ["Blues"],
+        "provenance_before": [],
+        "provenance_after": written,
+        "tags_before": [{"dialect": "id3", "exists": True, "slack": 1024, "fields": fields}],
+        "former": [{"start": 10, "stop": 300, "data": bytes(240), "digest": bytes(16)}],
+        "temporary": ".genrebeam-0123456789abcdef0123.tmp",
+    }
+    for result in sorted(Path(folder, RESULTS_DIR).iterdir()):
+        with pq.ParquetFile(result) as file:
+            for number, batch in enumerate(
+                file.iter_batches(ROWS_PER_FILE, columns=["uri", "track_id", "size", "mtime"])
+            ):
+                mtime_ns = pa.array(batch["mtime"].cast(pa.int64()).to_numpy() * 1000)
+                given = {name: batch[name] for name in ("uri", "track_id")}
+                given |= dict.fromkeys(("size_before", "size_after"), batch["size"])
+                given |= dict.fromkeys(("mtime_ns_before", "mtime_ns_after"), mtime_ns)
+                columns = [
+                    given.get(field.name, pa.repeat(pa.scalar(same.get(field.name), field.type), len(batch)))
+                    for field in JOURNAL
+                ]
+                table = pa.table(columns, JOURNAL)
+                pq.write_table(table, journal / f"paper-{result.stem}{number}.parquet", compression="zstd")
+
+
 def act(what: str, tracks: int, output: str) -> dict[str, Any]:
     """One of the commands, in this process: seconds of its steps, and its peak memory."""
     objects._STORES["s3"] = functools.partial(PaperBucket, tracks)
@@ -109,12 +145,16 @@ def act(what: str, tracks: int, output: str) -> dict[str, Any]:
     elif what == "apply":
         counted = sum(map(len, apply.batches_of_results(output).batches))
         note("read what to write")
+    elif what == "undo":
+        counted = sum(map(len, apply.batches_of_journal(output).batches))
+        note("read what to undo")
     elif what == "export":
         with open(export(output, "csv"), "rb") as file:
             counted = sum(1 for _ in file) - 1
         note("write CSV")
     else:
         tag.run_pipeline = hear
+        Engine.check = lambda self, **_: None
         options = tag.TagOptions(("s3://paper/music",), output, None, Engine("Paper", shared_filesystem=True))
         done = tag.tag(options, Console(quiet=True))
         note("merge, count" if done.launches else "list, compare")
@@ -129,16 +169,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where results go  [default: the temporary one]")
     parser.add_argument("--act", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--hear", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--journal", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.hear:
         write_rows(*arguments.hear)
+        return
+    if arguments.journal:
+        write_journal(arguments.journal)
         return
     if arguments.act:
         print(json.dumps(act(arguments.act[0], arguments.tracks, arguments.act[1])))
         return
     print(f"{arguments.tracks:,} tracks")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-        for what in ("first", "again", "report", "apply", "export"):
+        for what in ("first", "again", "report", "apply", "export", "undo"):
+            if what == "undo":
+                subprocess.run([sys.executable, __file__, "--journal", f"{scratch}/out"], check=True)
             command = [sys.executable, __file__, "--tracks", str(arguments.tracks), "--act", what, f"{scratch}/out"]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             measured = json.loads(done.stdout.splitlines()[-1])

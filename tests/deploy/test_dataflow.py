@@ -65,35 +65,69 @@ def local_rows(library, tmp_path_factory):
     return newest_results(output).drop_columns(PER_RUN).to_pylist()
 
 
-def launch(cloud, tmp_path, *options):
+TAG = ("tag", "gs://b/music", "--output", "gs://b/out", "--max-reject-share", "1")
+ALL = ("--yes", "--min-confidence", "0", "--max-unknown", "1")
+
+
+def genrebeam(*arguments):
+    """What the command shows, on this machine."""
+    command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+    return " ".join(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+
+
+def launch(cloud, tmp_path, *arguments):
     """What deploy/dataflow/launch.sh shows."""
     genrebeam = tmp_path / "genrebeam"
     genrebeam.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipelines "$@"\n')
     genrebeam.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     given = {"PATH": path, "PROJECT": "p", "REGION": "r", "BUCKET": "gs://b", "IMAGE": "registry/worker:1"}
-    command = [ROOT / "deploy" / "dataflow" / "launch.sh", "gs://b/music", "gs://b/out", "--max-reject-share", "1"]
     service = ["--dataflow_endpoint", cloud.endpoint, "--no_auth"]
     done = subprocess.run(
-        [*command, *service, *options], cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=300
+        [ROOT / "deploy" / "dataflow" / "launch.sh", *map(str, arguments), *service],
+        cwd=ROOT,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return " ".join(done.stdout.split())
 
 
 def test_a_library_in_a_bucket_is_tagged_as_on_this_machine(cloud, local_rows, tmp_path):
-    assert "tagged 3" in (shown := launch(cloud, tmp_path))
+    assert "tagged 3" in (shown := launch(cloud, tmp_path, *TAG))
     assert "rejected 1" in shown
     assert len(cloud.jobs) == 1
     assert newest_results("gs://b/out").drop_columns(PER_RUN).to_pylist() == local_rows
     left = {blob.name.split("/")[1] for blob in cloud.bucket.list_blobs(prefix="out/")}
     assert {name for name in left if not name.startswith("run-")} <= {"results", "rejects", "logs"}
-    assert "done before 4" in launch(cloud, tmp_path)
+    assert "done before 4" in launch(cloud, tmp_path, *TAG)
     assert len(cloud.jobs) == 1  # nothing was left to submit
 
 
+def test_tags_are_written_as_by_this_machine_and_come_off_again(cloud, tmp_path):
+    def songs():
+        return {blob.name: blob.download_as_bytes() for blob in cloud.bucket.list_blobs(prefix="music/")}
+
+    launch(cloud, tmp_path, *TAG)
+    before = songs()
+    assert "changed 3" in genrebeam("apply", "gs://b/out", *ALL)
+    tagged = songs()
+    assert "changed 3" in genrebeam("undo", "gs://b/out", "--yes")
+    assert songs() == before
+
+    assert "changed 3" in launch(cloud, tmp_path, "apply", "gs://b/out", *ALL)
+    assert songs() == tagged != before
+    shown = launch(cloud, tmp_path, "apply", "gs://b/out", *ALL)
+    assert "changed 0 same 3" in shown
+    assert len(cloud.jobs) == 3
+    assert "changed 3" in genrebeam("undo", "gs://b/out", "--yes")
+    assert songs() == before
+
+
 def test_a_template_is_written_and_claims_no_run_until_it_is_launched(cloud, local_rows, tmp_path):
-    shown = launch(cloud, tmp_path, "--template_location", "gs://b/templates/tag")
+    shown = launch(cloud, tmp_path, *TAG, "--template_location", "gs://b/templates/tag")
     assert "a template of 4 tracks -> gs://b/templates/tag; nothing has been tagged yet" in shown
     assert "tagged 0" not in shown
     assert not cloud.jobs

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import buckets
+import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
 import tiny_shards
+from rich.console import Console
 
 from features.errors import LedgerError, UsageError
 from features.schema import Rejection, Track
@@ -25,7 +27,8 @@ from model import shardset
 from model.bundle import DEFAULT
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import newest_results, read_rows
-from pipelines.engine.runner import LOCAL_RUNNER
+from pipelines.engine.runner import LOCAL_RUNNER, Engine
+from pipelines.jobs import tag
 from pipelines.storage import folders, objects
 from pipelines.storage.copies import shards_at
 from pipelines.storage.folders import folder_at
@@ -199,6 +202,13 @@ def test_a_bucket_that_may_not_be_written_is_one_line_before_any_work(bucket: An
         folder_at(bucket.url("out")).lock().__enter__()
 
 
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)  # the other's library refuses before it asks
+def test_who_comes_without_credentials_is_told_where_to_get_them(bucket: Any) -> None:
+    bucket.moods.refuse = 401
+    with pytest.raises(UsageError, match=r"gs://: .*`gcloud auth application-default login` gives"):
+        folder_at(bucket.url("out")).lock().__enter__()
+
+
 @pytest.mark.parametrize("url", ["hdfs://host/out", "http://host/out", "s3://", "gs:///"])
 def test_places_that_cannot_hold_results_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match=url):
@@ -245,6 +255,32 @@ def test_from_bucket_to_bucket(bucket: Any, tmp_path: Path) -> None:
     assert "done before 4" in genrebeam(*run)
     assert "changed 4" in genrebeam("undo", out, "--yes")
     assert {name: bucket.read(name) for name in songs} == songs
+
+
+def test_a_manifest_may_lie_here_and_what_it_names_may_not(bucket: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    launched: list[list[str]] = []
+
+    def launch(job: tag.Job) -> None:
+        with job.dataset.folder.open(job.plan) as plan:
+            launched.append(pq.read_table(plan)["uri"].to_pylist())
+
+    monkeypatch.setattr(tag, "run_pipeline", launch)
+    monkeypatch.setattr(Engine, "check", lambda self, **_: None)  # nobody is at that address
+    manifest = tmp_path / "inventory.txt"
+    there = [bucket.url(f"in/{name}.mp3") for name in "ab"]
+    for name in "ab":
+        bucket.write(f"in/{name}.mp3", b"x")
+    engine = Engine("FlinkRunner", flags=("--flink_master", "host:8081"))
+    options = tag.TagOptions((str(manifest),), bucket.url("out"), None, engine)
+    for here in ("here.mp3", "cover.jpg"):
+        manifest.write_text("\n".join([there[0], here, there[1], "further.mp3"]))
+        with pytest.raises(UsageError, match=f"the track {tmp_path / here}: the workers of FlinkRunner cannot see"):
+            tag.tag(options, Console(quiet=True))
+        assert not launched
+        assert bucket.names() == ["in/a.mp3", "in/b.mp3"]
+    manifest.write_text("\n".join(there))
+    assert tag.tag(options, Console(quiet=True)).found == 2
+    assert launched == [there]
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
-"""Beam's flags are told from ours, and the local engine is named."""
+"""Beam's flags are told from ours, the local engine is named, and what a launch would fail for is said before."""
+
+import socket
 
 import pytest
 
 from features.errors import UsageError
 from pipelines.engine.runner import Engine, split_beam_flags
+from pipelines.stages import plan
 
 OWN = frozenset(["--output", "--runner", "--labels", "--quiet"])
 
@@ -66,3 +69,54 @@ def test_paths_of_this_machine_are_refused_where_workers_are_elsewhere(runner, f
     else:
         with pytest.raises(UsageError, match=r"--output /tmp/out: .*--shared-filesystem"):
             engine.check_places([("--output", "/tmp/out")])
+
+
+@pytest.fixture
+def deaf():
+    """The port of this machine where nobody answers."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("runner", "flags", "says"),
+    [
+        (
+            FLINK,
+            ("--flink_master", "127.0.0.1:PORT"),
+            r"--flink_master 127.0.0.1:\d+: nobody answers .*refused.* start it",
+        ),
+        (FLINK, ("--flink_master=http://127.0.0.1:PORT",), r"--flink_master http://127.0.0.1:\d+: nobody answers"),
+        ("PortableRunner", ("--job_endpoint=127.0.0.1:PORT",), r"--job_endpoint 127.0.0.1:\d+: nobody answers"),
+        ("PortableRunner", ("--job_endpoint", "here"), "--job_endpoint here: this is no address; write HOST:PORT"),
+        ("PortableRunner", ("--job_endpoint", "here:many"), "--job_endpoint here:many: this is no address"),
+        (FLINK, ("--flink_job_server_jar", "no.jar"), "--flink_job_server_jar no.jar: no such file"),
+        ("PrismRunner", ("--prism_location=no",), "--prism_location no: no such file"),
+        ("PrismRunner", ("--dry_run",), "--runner PrismRunner: argument --dry_run: expected one argument"),
+        ("NoRunner", (), "--runner NoRunner: Unexpected pipeline runner: NoRunner. Valid values are"),
+        ("no.such.Runner", (), "--runner no.such.Runner: No module named 'no'"),
+        (DATAFLOW, (), r"--runner DataflowRunner.*(pip install 'genrebeam\[gcp\]'|Missing required option: region)"),
+    ],
+)
+def test_what_a_launch_would_fail_for_is_one_line_before_any_work(deaf, runner, flags, says):
+    flags = tuple(flag.replace("PORT", str(deaf)) for flag in flags)
+    with pytest.raises(UsageError, match=says) as raised:
+        Engine(runner, flags=flags).check()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_job_server_in_java_needs_java_unless_it_runs_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=f"{tmp_path}/bin/java cannot be run: install Java"):
+        Engine(FLINK, flags=("--flink_master", "[local]")).check()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Engine(FLINK, flags=(f"--job_endpoint=127.0.0.1:{server.getsockname()[1]}",)).check()
+
+
+def test_a_worker_of_other_versions_says_so_before_it_does_anything(monkeypatch):
+    made = plan.NameParts("/nowhere")
+    made.setup()
+    monkeypatch.setattr(plan.metadata, "version", {"apache-beam": "2.1.0", "genrebeam": "0.1.0"}.__getitem__)
+    with pytest.raises(UsageError, match=r"this worker has apache-beam 2.1.0, and the job was submitted with 2\.\d+"):
+        made.setup()

@@ -4,12 +4,17 @@ import csv
 import hashlib
 import json
 import lzma
+import signal
+import subprocess
+import sys
+import time
 import wave
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import synth
 from click.testing import CliRunner
 
 from features.config import FrontEnd
@@ -22,6 +27,7 @@ from pipelines.engine.runner import Engine
 from pipelines.jobs import shards
 from pipelines.library import labels as labelling
 
+ROOT = Path(__file__).parents[2]
 FRONT_END = FrontEnd(hop_length=2048)
 CLIPS = 12
 
@@ -184,6 +190,35 @@ def test_audio_goes_the_way_of_tagging_and_what_cannot_be_heard_is_a_reject(tmp_
     rejects = pq.read_table(tmp_path / "out" / "rejects.parquet").to_pylist()
     assert [row["track_id"] for row in rejects] == ["jazz/jazz.00054.wav"]
     assert "jazz.00054" in rejects[0]["message"]
+
+
+@pytest.mark.parametrize("victim", ["worker", "driver"])
+def test_a_killed_run_ends_with_all_that_it_started_and_the_same_command_goes_on(tmp_path, victim):
+    import psutil
+
+    for i in range(24):
+        synth.write(tmp_path / "music" / "blues" / f"{i:02d}.wav", synth.music(5.0, seed=i))
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines", "shards", tmp_path / "music", "--output", output, "--quiet"]
+    command = [str(part) for part in [*command, "--tracks-per-shard", "2", "--workers", "2"]]
+    process = psutil.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not any((output / ".parts").glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    started = process.children(recursive=True)
+    workers = [
+        one for one in started if one.name().startswith("python") and "sdk_worker_main" in " ".join(one.cmdline())
+    ]
+    (workers[-1] if victim == "worker" else process).kill()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == (1 if victim == "worker" else -signal.SIGKILL), said
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    finished = {part.name: part.stat().st_mtime_ns for part in (output / ".parts").glob("*.json")}
+    assert 0 < len(finished) < 12
+
+    assert subprocess.run(command, cwd=ROOT, timeout=300).returncode == 0
+    assert {name: (output / ".parts" / name).stat().st_mtime_ns for name in finished} == finished
+    assert sum(split.tracks for split in shardset.load(output).splits.values()) == 24
 
 
 def test_gtzans_published_split_has_its_published_sizes():
