@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2  # 1: networks over single chunks, one genre of all
 # The bundles that ship, by the names that `--model` takes; the first is the default (docs/models.md says why).
-SHIPPED = {name: Path(__file__).parent / "pretrained" / name for name in ("gtzan10", "genres16")}
-DEFAULT = SHIPPED["gtzan10"]
+SHIPPED = {name: Path(__file__).parent / "pretrained" / name for name in ("genres16", "gtzan10")}
+DEFAULT = SHIPPED["genres16"]
 MODEL, CONFIG, METRICS, CARD = "model.keras", "config.json", "metrics.json", "MODEL_CARD.md"
 
 

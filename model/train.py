@@ -59,7 +59,7 @@ class TrainConfig:
     splits: tuple[str, ...] = ("train",)
     valid_split: str | None = "valid"
     fold: tuple[int, int] | None = None
-    epochs: int = 24
+    epochs: int = 48
     batch_size: int = 128
     crops_per_track: int = 8
     learning_rate: float = 3e-3
