@@ -70,6 +70,15 @@ class FrontEnd:
     def frames_per_s(self) -> float:
         return self.sample_rate_hz / self.hop_length
 
+    def oversampled(self, factor: int) -> FrontEnd:
+        """The same frames and bands of a signal with so many times as many samples."""
+        return dataclasses.replace(
+            self,
+            sample_rate_hz=factor * self.sample_rate_hz,
+            n_fft=factor * self.n_fft,
+            hop_length=factor * self.hop_length,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

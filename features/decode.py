@@ -53,7 +53,10 @@ _PREROLL_S = 0.2  # decoded and dropped after seeking: what codecs need to come 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AudioBlock:
-    """Consecutive samples: float32 [samples, channels], nominally in [-1, 1], at `sample_rate_hz`."""
+    """Consecutive samples: float32 [samples, channels], nominally in [-1, 1], at `sample_rate_hz`.
+
+    They are there until the next block is taken.
+    """
 
     samples: NDArray[np.float32]
     sample_rate_hz: int
@@ -143,8 +146,9 @@ def _sndfile_blocks(
 ) -> Iterator[AudioBlock]:
     """What libsndfile decodes; where it stops before the file does, FFmpeg's from there on."""
     reason: RuntimeError | None = None
+    buffer = np.empty((_BLOCK_SAMPLES, file.channels), np.float32)  # used again: fresh memory is not in any cache
     try:
-        while len(samples := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+        while len(samples := file.read(out=buffer)):
             heard.decoded_s += len(samples) / file.samplerate
             yield AudioBlock(samples, file.samplerate)
         tail_bytes = _MPEG_TAIL_BYTES if file.format in ("MPEG", "MP3") else _TAIL_BYTES

@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from features.chunks import stretch_segments, stretch_starts_s
@@ -19,6 +18,7 @@ from features.config import FrontEnd
 from features.decode import AudioBlock, open_audio
 from features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
 from features.mel import LogMelStream, log_mel
+from features.resample import resampler
 from features.schema import AudioInfo
 
 
@@ -52,13 +52,21 @@ def stream_log_mel(
     if limits.coverage_s is not None and (stretches := _hear_stretches(path, front_end, limits)):
         yield from stretches
         return
-    mel = LogMelStream(front_end)
-    for block in mono_blocks(path, front_end.sample_rate_hz, limits):
-        if isinstance(block, AudioInfo):
+    mel: LogMelStream | None = None
+    for item in _decoded(path, lambda rate: _factor(rate, front_end) * front_end.sample_rate_hz, limits):
+        if isinstance(item, AudioInfo):
+            assert mel is not None
             yield mel.finish()
-            yield block
+            yield item
         else:
-            yield mel.push(block)
+            mono, rate = item
+            mel = mel or LogMelStream(front_end, _factor(rate, front_end))
+            yield mel.push(mono)
+
+
+def _factor(sample_rate_hz: int, front_end: FrontEnd) -> int:
+    """A file of twice the front end's rate is transformed as it is; all others are resampled."""
+    return 2 if sample_rate_hz == 2 * front_end.sample_rate_hz else 1
 
 
 def _hear_stretches(
@@ -87,9 +95,10 @@ def _hear_stretches(
                 block = stream.stretch(max(0.0, at_s - margin_s), duration_s)
                 if len(block.samples) < round(duration_s * block.sample_rate_hz):
                     return []
-                resampler, mono = _resampler(block.sample_rate_hz, front_end.sample_rate_hz), to_mono(block)
-                samples = mono if resampler is None else resampler.resample_chunk(mono, last=True)
-                heard.append(log_mel(samples, front_end)[1 : (longest if at_s == starts_s[-1] else frames) + 1])
+                mono, factor = to_mono(block), _factor(block.sample_rate_hz, front_end)
+                stream_to = resampler(block.sample_rate_hz, factor * front_end.sample_rate_hz)
+                samples = mono if stream_to is None else stream_to.resample_chunk(mono, last=True)
+                heard.append(log_mel(samples, front_end, factor)[1 : (longest if at_s == starts_s[-1] else frames) + 1])
     except (TrackError, OSError, RuntimeError, ValueError):
         return []
     if not heard:
@@ -118,9 +127,17 @@ def mono_blocks(
     Raises:
         TrackError: one of its subclasses, without the path, which the caller knows.
     """
+    for item in _decoded(path, lambda rate: sample_rate_hz, limits):
+        yield item if isinstance(item, AudioInfo) else item[0]
+
+
+def _decoded(
+    path: str | os.PathLike[str], rate_for: Callable[[int], int], limits: ExtractLimits
+) -> Iterator[tuple[NDArray[np.float32], int] | AudioInfo]:
+    """As `mono_blocks`, all blocks at the rate that is wanted for a file that begins with some rate; each with it."""
     _check_regular(path)
     duration_s = 0.0
-    resampler, rate = None, 0
+    stream_to, from_hz, to_hz = None, 0, 0
     try:
         with open_audio(path) as stream:
             info = AudioInfo(stream.container, stream.codec, 0.0, stream.sample_rate_hz, stream.channels)
@@ -128,15 +145,16 @@ def mono_blocks(
                 duration_s += len(block.samples) / block.sample_rate_hz
                 if duration_s > limits.max_duration_s:
                     raise TooLong(f"more than {limits.max_duration_s / 3600:g} hours of audio")
-                if block.sample_rate_hz != rate:
-                    if resampler is not None:
-                        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-                    rate = block.sample_rate_hz
-                    resampler = _resampler(rate, sample_rate_hz)
+                if block.sample_rate_hz != from_hz:
+                    if stream_to is not None:
+                        yield stream_to.resample_chunk(np.empty(0, np.float32), last=True), to_hz
+                    from_hz = block.sample_rate_hz
+                    to_hz = to_hz or rate_for(from_hz)
+                    stream_to = resampler(from_hz, to_hz)
                 mono = to_mono(block)
-                yield mono if resampler is None else resampler.resample_chunk(mono)
-            if resampler is not None:
-                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+                yield mono if stream_to is None else stream_to.resample_chunk(mono), to_hz
+            if stream_to is not None:
+                yield stream_to.resample_chunk(np.empty(0, np.float32), last=True), to_hz
     except OSError as error:
         raise UnreadableFile(error.strerror or str(error)) from error
     except (RuntimeError, ValueError) as error:  # libsndfile in mid-stream; soxr for an absurd rate
@@ -158,17 +176,13 @@ def extract(
 
 
 def to_mono(block: AudioBlock) -> NDArray[np.float32]:
-    """The mean of all channels, float32 [samples]. Samples that are not numbers become silence."""
+    """The mean of all channels, float32 [samples], a copy. Samples that are not numbers become silence."""
     channels = block.samples.shape[1]
-    # A dot product: `mean(axis=1)` over two channels is eighteen times slower.
-    mono = block.samples[:, 0] if channels == 1 else block.samples @ np.full(channels, 1 / channels, np.float32)
+    # A dot product: `mean(axis=1)` over two channels is more than ten times slower.
+    mono = block.samples[:, 0].copy() if channels == 1 else block.samples @ np.full(channels, 1 / channels, np.float32)
     if not np.isfinite(mono.sum()):
         mono = np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -16, 16)
     return mono
-
-
-def _resampler(from_hz: int, to_hz: int) -> soxr.ResampleStream | None:
-    return None if from_hz == to_hz else soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
 
 
 def _check_regular(path: str | os.PathLike[str]) -> None:

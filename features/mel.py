@@ -15,9 +15,10 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import fft
 
 from features.config import FrontEnd
+from features.resample import power_left
 
-# Frames per FFT call: 96 x 2048 float32 are 0.8 MB, about what a second-level cache holds; fewer cost more calls.
-_BLOCK_FRAMES = 96
+# Samples per FFT call: 0.8 MB of float32, about what a second-level cache holds; fewer cost more calls.
+_BLOCK_SAMPLES = 96 * 2048
 _GROUP_BANDS = 16  # filtered together: wider groups have more zeros, narrower ones more calls
 
 
@@ -57,14 +58,19 @@ def mel_filters(front_end: FrontEnd) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=4)
-def _banded(front_end: FrontEnd) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
+def _banded(front_end: FrontEnd, factor: int) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
     """The filters in groups of neighbouring bands, each with the bins that any of them reaches: 97 % of them are zeros.
+
+    Args:
+        factor: as for LogMelStream.
 
     Returns:
         For each group its part of an array of squared real and imaginary parts, side by side as in a complex array, its
         bands, and float32 [parts, bands] in which the filter of a bin stands twice: one product squares and adds.
     """
-    filters = mel_filters(front_end)
+    filters = mel_filters(front_end.oversampled(factor))
+    if factor > 1:
+        filters = filters * power_left(factor, factor * front_end.n_fft)[:, np.newaxis]
     groups = []
     for first in range(0, front_end.mel_bands, _GROUP_BANDS):
         bands = slice(first, min(first + _GROUP_BANDS, front_end.mel_bands))
@@ -97,7 +103,8 @@ class FrameStream:
 
     def __init__(self, front_end: FrontEnd, dtype: DTypeLike = np.float32) -> None:
         self._n_fft, self._hop_length = front_end.n_fft, front_end.hop_length
-        self._gone = _BLOCK_FRAMES * front_end.hop_length  # samples that no later frame reaches
+        self.block_frames = max(1, _BLOCK_SAMPLES // self._n_fft)
+        self._gone = self.block_frames * self._hop_length  # samples that no later frame reaches
         self._samples = np.zeros(self._gone + front_end.n_fft - front_end.hop_length, dtype)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._samples, self._n_fft)[:: self._hop_length]
         self._held = self._n_fft // 2
@@ -121,15 +128,24 @@ class FrameStream:
 
 
 class LogMelStream:
-    """Log-Mel levels of a signal that arrives in blocks of any length, one row for each frame of `FrameStream`."""
+    """Log-Mel levels of a signal that arrives in blocks of any length, one row for each frame of `FrameStream`.
 
-    def __init__(self, front_end: FrontEnd) -> None:
+    Args:
+        factor: how many times the front end's rate the samples have. Longer FFTs of which the higher bins are not
+            looked at cost less than resampling first, and say the same.
+    """
+
+    def __init__(self, front_end: FrontEnd, factor: int = 1) -> None:
         self._front_end = front_end
-        self._window = np.hanning(front_end.n_fft + 1)[:-1].astype(np.float32)  # periodic, as the STFT wants it
-        self._frames = FrameStream(front_end)
+        self._filters = _banded(front_end, factor)
+        self._reached = max(reached.stop for reached, _, _ in self._filters)
+        oversampled = front_end.oversampled(factor)
+        # Periodic, as the STFT wants it; of `factor` times as many samples the mean.
+        self._window = (np.hanning(oversampled.n_fft + 1)[:-1] / factor).astype(np.float32)
+        self._frames = FrameStream(oversampled)
         # Used again for each block: fresh memory costs more than what is computed in it.
-        self._windowed = np.empty((_BLOCK_FRAMES, front_end.n_fft), np.float32)
-        self._power = np.empty((_BLOCK_FRAMES, front_end.mel_bands), np.float32)
+        self._windowed = np.empty((self._frames.block_frames, oversampled.n_fft), np.float32)
+        self._power = np.empty((self._frames.block_frames, front_end.mel_bands), np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Take float32 [n] samples; return uint8 [frames, mel_bands] of the blocks of frames that they complete."""
@@ -145,15 +161,15 @@ class LogMelStream:
 
     def _levels_of_block(self, block: NDArray[np.float32]) -> NDArray[np.uint8]:
         windowed = np.multiply(block, self._window, out=self._windowed[: len(block)])
-        parts = fft.rfft(windowed, axis=1).view(np.float32)  # real and imaginary, side by side
+        parts = fft.rfft(windowed, axis=1).view(np.float32)[:, : self._reached]  # real and imaginary, side by side
         np.square(parts, out=parts)
         power = self._power[: len(block)]
-        for reached, bands, filters in _banded(self._front_end):
+        for reached, bands, filters in self._filters:
             np.matmul(parts[:, reached], filters, out=power[:, bands])
         return levels_of_power(power, self._front_end)
 
 
-def log_mel(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.uint8]:
-    """Levels of a whole signal: float32 [n] in [-1, 1] to uint8 [1 + n // hop_length, mel_bands]."""
-    stream = LogMelStream(front_end)
+def log_mel(samples: NDArray[np.float32], front_end: FrontEnd, factor: int = 1) -> NDArray[np.uint8]:
+    """Levels of a whole signal: float32 [n] in [-1, 1] to uint8 [1 + n // (factor * hop_length), mel_bands]."""
+    stream = LogMelStream(front_end, factor)
     return np.concatenate([stream.push(samples), stream.finish()])

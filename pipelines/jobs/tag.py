@@ -325,7 +325,10 @@ class _Run:
                 return
             progress = self._scratch / f"progress-{report.launches}"
             progress.touch()
-            self._job = job = dataclasses.replace(job, progress=progress)
+            if not job.files:  # a worker that has nothing to do takes seconds to start
+                engine = dataclasses.replace(options.engine, workers=max(1, min(options.engine.workers, count)))
+                options = dataclasses.replace(options, engine=engine)
+            self._job = job = dataclasses.replace(job, options=options, progress=progress)
             if self._watcher:
                 self._follow(self._watcher, progress)
             run_apart(_run_watched, job)
