@@ -119,11 +119,11 @@ def test_the_ten_are_gtzans_and_other_music_keeps_its_own_name(output):
 
 
 def test_what_is_no_music_is_of_no_genre_and_has_log_mels_of_its_own(output):
-    for name in ("genres16", "gtzan10"):
-        words = genres(output, name)
-        assert words["background/anna.0"] == ["speech"]
-        assert words["background/hiss.0"] == ["noise"]
-        assert "background/anna.1" not in words
+    words = genres(output, "genres16")
+    assert words["background/anna.0"] == ["speech"]
+    assert words["background/hiss.0"] == ["noise"]
+    assert "background/anna.1" not in words
+    assert without_background(genres(output, "gtzan10")) == genres(output, "gtzan10")
     tracks, labels = stored_log_mels(output / "logmel", None)
     reader = StoredLogMels(output / "logmel", FrontEnd())
     reader.open()
