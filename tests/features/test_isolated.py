@@ -13,8 +13,10 @@ FRONT_END = FrontEnd()
 
 
 @pytest.fixture
-def extractor():
-    limits = ExtractLimits(stall_s=1.0, memory_bytes=2 << 30)
+def extractor(request):
+    # Only what hangs is waited for in vain; whatever answers may be slow on a busy machine.
+    hangs = "hang" in request.node.name
+    limits = ExtractLimits(stall_s=1.0 if hangs else 60.0, memory_bytes=2 << 30)
     extractor = IsolatedExtractor(FRONT_END, limits, function="misbehave:misbehave")
     yield extractor
     extractor.close()
