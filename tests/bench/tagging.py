@@ -105,11 +105,11 @@ def bench_parts(scratch: Path, data: Path) -> None:
     from features.decode import AudioBlock
     from features.extract import ExtractLimits, extract, stream_log_mel, to_mono
     from features.mel import log_mel
-    from model.bundle import SHIPPED, load_config
+    from model.bundle import DEFAULT, load_config
     from model.predictor import BatchedScorer, BundlePredictor
 
     path = song(scratch / "song.mp3")
-    predictor = BundlePredictor(load_config(SHIPPED["gtzan10"]))
+    predictor = BundlePredictor(load_config(DEFAULT))
     front_end = predictor.front_end
     stereo = soundfile.read(path, dtype="float32", always_2d=True)[0]
     blocks = [AudioBlock(stereo[i : i + (1 << 16)], 44_100) for i in range(0, len(stereo), 1 << 16)]
