@@ -359,7 +359,7 @@ def bench_startup(scratch: Path, data: Path) -> None:
 
 
 def bench_memory(scratch: Path, data: Path) -> None:
-    """Peak memory of all processes together for ten hours of audio in one file, and for four minutes."""
+    """Peak memory of all processes together, for two files of ten hours and of four minutes: one for each worker."""
     minute = (synth.music(60, seed=1)[:, 0] * 32767).astype(np.int16)
     peaks = {}
     for name, minutes in (("four_minutes_MB", 4), ("ten_hours_MB", 600)):
@@ -368,6 +368,7 @@ def bench_memory(scratch: Path, data: Path) -> None:
         with soundfile.SoundFile(path, "w", 22_050, 1, "PCM_16") as file:
             for _ in range(minutes):
                 file.write(minute)
+        (path.parent / "again.flac").symlink_to(path)
         peaks[name] = tag(scratch / f"{name} out", path.parent).peak_bytes / 1e6
     show("peak memory of all processes, two workers", **peaks)
 
