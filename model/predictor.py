@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -134,24 +135,42 @@ class _Pending(Generic[Key]):
     missing: int
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Share(Generic[Key]):
+    """Whose chunks some of a batch are: `count` of the track's from `start` on, beginning at `row` of the batch."""
+
+    track: _Pending[Key]
+    start: int
+    count: int
+    row: int
+
+
 class BatchedScorer(Generic[Key]):
     """Fills batches with the segments of many tracks and hands each track its scores when they are complete.
 
-    Segments are copied from their views straight into the one batch there is: a ten-hour track passes through in
+    Segments are copied from their views straight into a batch: a ten-hour track passes through in
     stretches of 64 segments, and a batch of thirty-second clips is as full as any other. Where a track goes on in the
     next batch, what its next chunk shares with the last one goes there too; the chunk that lies across two tracks is
     nobody's and is dropped.
+
+    A full batch is predicted on a thread, while the next one is filled with what is decoded meanwhile: a GPU need not
+    wait for a decoder, nor a decoder for the network.
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         front_end = predictor.front_end
         self._width = front_end.segments_per_chunk
-        self._batch = np.zeros((predictor.batch_size, front_end.chunk_step_frames, front_end.mel_bands), np.uint8)
-        if len(self._batch) < self._width:
-            raise ValueError(f"a batch needs at least the {self._width} segments of a chunk, not {len(self._batch)}")
+        if predictor.batch_size < self._width:
+            raise ValueError(
+                f"a batch needs at least the {self._width} segments of a chunk, not {predictor.batch_size}"
+            )
+        shape = (predictor.batch_size, front_end.chunk_step_frames, front_end.mel_bands)
+        self._batch, self._other_batch = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         self._used = 0
-        self._owners: list[tuple[_Pending[Key], int, int, int]] = []  # whose, first chunk, how many, row of the first
+        self._owners: list[_Share[Key]] = []
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._running: tuple[concurrent.futures.Future[NDArray[np.float32]], list[_Share[Key]]] | None = None
 
     def push(self, key: Key, segments: NDArray[np.uint8]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Add a track's segments, uint8 [segments, chunk_step_frames, mel_bands]; yield the tracks this completes."""
@@ -167,20 +186,34 @@ class BatchedScorer(Generic[Key]):
             if count > 0:
                 rows = count + self._width - 1
                 self._batch[self._used : self._used + rows] = segments[start : start + rows]
-                self._owners.append((track, start, count, self._used))
+                self._owners.append(_Share(track, start, count, self._used))
                 self._used += rows
                 start += count
             if len(self._batch) - self._used < self._width:
-                yield from self.flush()
+                yield from self._predict()
 
     def flush(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Predict what has gathered, full batch or not; yield the tracks this completes."""
-        if not self._owners:
+        yield from self._predict()
+        yield from self._collect()
+
+    def _predict(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+        """Have the batch predicted; yield what the one before it completes."""
+        yield from self._collect()
+        if self._owners:
+            self._running = self._thread.submit(self._predictor.predict, self._batch), self._owners
+            self._batch, self._other_batch = self._other_batch, self._batch
+            self._owners, self._used = [], 0
+
+    def _collect(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+        """Wait for the batch that is being predicted, if any; yield the tracks this completes."""
+        if self._running is None:
             return
-        probabilities = self._predictor.predict(self._batch)
-        owners, self._owners, self._used = self._owners, [], 0
-        for track, start, count, row in owners:
-            track.scores[start : start + count] = probabilities[row : row + count]
-            track.missing -= count
+        (running, shares), self._running = self._running, None
+        scores = running.result()
+        for share in shares:
+            track = share.track
+            track.scores[share.start : share.start + share.count] = scores[share.row : share.row + share.count]
+            track.missing -= share.count
             if not track.missing:
                 yield track.key, track.scores

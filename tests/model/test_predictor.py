@@ -1,5 +1,7 @@
 """Batches across tracks give every track the scores it would have had alone."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,7 +55,42 @@ def test_a_finished_scorer_starts_afresh():
     assert not dict(scorer.push("x", random_segments(2, 0)))
     assert dict(scorer.flush()).keys() == {"x"}
     assert not dict(scorer.flush())
-    assert dict(scorer.push("y", random_segments(4, 0))).keys() == {"y"}
+    assert not dict(scorer.push("y", random_segments(4, 0)))
+    assert dict(scorer.flush()).keys() == {"y"}
+
+
+class Waiting(PlaceholderPredictor):
+    """Predicts when it is told to."""
+
+    go = threading.Event()
+
+    def predict(self, segments):
+        assert self.go.wait(60)
+        return super().predict(segments)
+
+
+def test_the_next_batch_is_filled_while_one_is_predicted():
+    scorer = BatchedScorer(Waiting(("a", "b"), FRONT_END, batch_size=4))
+    first, second = random_segments(4, 1), random_segments(2, 2)
+    assert not dict(scorer.push("first", first))  # a full batch, which is being predicted now
+    assert not dict(scorer.push("second", second))
+    Waiting.go.set()
+    done = dict(scorer.flush())
+    for key, segments in (("first", first), ("second", second)):
+        whole = PlaceholderPredictor(("a", "b"), FRONT_END, batch_size=len(segments))
+        np.testing.assert_allclose(done[key], whole.predict(segments), rtol=1e-5)
+
+
+class Failing(PlaceholderPredictor):
+    def predict(self, segments):
+        raise RuntimeError("no memory on the device")
+
+
+def test_what_fails_on_the_thread_is_raised():
+    scorer = BatchedScorer(Failing(("a", "b"), FRONT_END, batch_size=4))
+    assert not dict(scorer.push("x", random_segments(4, 0)))
+    with pytest.raises(RuntimeError, match="no memory"):
+        dict(scorer.flush())
 
 
 def test_a_batch_must_hold_a_chunk():
