@@ -24,12 +24,14 @@ class Predictor(Protocol):
     Attributes:
         unknown_threshold: where it draws the line for "none of these" (model/voting.py).
         batch_size: segments (features/chunks.py) in one call.
+        on_gpu: whether it leaves the processor to others while it predicts.
     """
 
     labels: tuple[str, ...]
     unknown_threshold: float
     front_end: FrontEnd
     batch_size: int
+    on_gpu: bool
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores of the chunks in a stretch.
@@ -63,10 +65,12 @@ class BundlePredictor:
             import tensorflow as tf
 
         del keras  # load_model imports it again, for nothing
+        gpus = tf.config.list_physical_devices("GPU")
+        self.on_gpu = bool(gpus)
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-            for gpu in tf.config.list_physical_devices("GPU"):
+            for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             pass  # TensorFlow is running already: whoever started it has decided
@@ -111,6 +115,7 @@ class PlaceholderPredictor:
     """
 
     unknown_threshold = 0.5
+    on_gpu = False
 
     def __init__(self, labels: tuple[str, ...], front_end: FrontEnd, *, batch_size: int = 64) -> None:
         self.labels, self.front_end, self.batch_size = labels, front_end, batch_size
@@ -153,8 +158,8 @@ class BatchedScorer(Generic[Key]):
     next batch, what its next chunk shares with the last one goes there too; the chunk that lies across two tracks is
     nobody's and is dropped.
 
-    A full batch is predicted on a thread, while the next one is filled with what is decoded meanwhile: a GPU need not
-    wait for a decoder, nor a decoder for the network.
+    On a GPU a full batch is predicted by a thread, while the next one is filled with what is decoded meanwhile; on a
+    processor that decodes and predicts by turns, threads cost more than they bring (docs/benchmarks.md).
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -169,7 +174,7 @@ class BatchedScorer(Generic[Key]):
         self._batch, self._other_batch = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         self._used = 0
         self._owners: list[_Share[Key]] = []
-        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1) if predictor.on_gpu else None
         self._running: tuple[concurrent.futures.Future[NDArray[np.float32]], list[_Share[Key]]] | None = None
 
     def push(self, key: Key, segments: NDArray[np.uint8]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
@@ -201,19 +206,26 @@ class BatchedScorer(Generic[Key]):
         """Have the batch predicted; yield what the one before it completes."""
         yield from self._collect()
         if self._owners:
-            self._running = self._thread.submit(self._predictor.predict, self._batch), self._owners
+            shares, self._owners, self._used = self._owners, [], 0
+            if self._thread is None:
+                yield from _hand_out(self._predictor.predict(self._batch), shares)
+                return
+            self._running = self._thread.submit(self._predictor.predict, self._batch), shares
             self._batch, self._other_batch = self._other_batch, self._batch
-            self._owners, self._used = [], 0
 
     def _collect(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Wait for the batch that is being predicted, if any; yield the tracks this completes."""
         if self._running is None:
             return
         (running, shares), self._running = self._running, None
-        scores = running.result()
-        for share in shares:
-            track = share.track
-            track.scores[share.start : share.start + share.count] = scores[share.row : share.row + share.count]
-            track.missing -= share.count
-            if not track.missing:
-                yield track.key, track.scores
+        yield from _hand_out(running.result(), shares)
+
+
+def _hand_out(scores: NDArray[np.float32], shares: list[_Share[Key]]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+    """Give tracks the scores of a batch; yield those that have all theirs."""
+    for share in shares:
+        track = share.track
+        track.scores[share.start : share.start + share.count] = scores[share.row : share.row + share.count]
+        track.missing -= share.count
+        if not track.missing:
+            yield track.key, track.scores

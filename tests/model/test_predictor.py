@@ -31,9 +31,10 @@ def random_segments(count, seed):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(0, 25), max_size=8), st.integers(2, 16))
-def test_every_track_gets_its_own_scores_in_few_batches(lengths, batch_size):
+@given(st.lists(st.integers(0, 25), max_size=8), st.integers(2, 16), st.booleans())
+def test_every_track_gets_its_own_scores_in_few_batches(lengths, batch_size, on_gpu):
     predictor = Counting(("a", "b", "c"), FRONT_END, batch_size=batch_size)
+    predictor.on_gpu = on_gpu
     scorer = BatchedScorer(predictor)
     tracks = {i: random_segments(n, seed=i) for i, n in enumerate(lengths)}
     done = {}
@@ -55,13 +56,13 @@ def test_a_finished_scorer_starts_afresh():
     assert not dict(scorer.push("x", random_segments(2, 0)))
     assert dict(scorer.flush()).keys() == {"x"}
     assert not dict(scorer.flush())
-    assert not dict(scorer.push("y", random_segments(4, 0)))
-    assert dict(scorer.flush()).keys() == {"y"}
+    assert dict(scorer.push("y", random_segments(4, 0))).keys() == {"y"}
 
 
 class Waiting(PlaceholderPredictor):
     """Predicts when it is told to."""
 
+    on_gpu = True
     go = threading.Event()
 
     def predict(self, segments):
@@ -82,6 +83,8 @@ def test_the_next_batch_is_filled_while_one_is_predicted():
 
 
 class Failing(PlaceholderPredictor):
+    on_gpu = True
+
     def predict(self, segments):
         raise RuntimeError("no memory on the device")
 
