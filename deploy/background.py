@@ -16,9 +16,10 @@ from features.config import FrontEnd
 from features.errors import TrackError
 from features.extract import extract
 from features.mel import log_mel
+from pipelines.jobs.shards import StoredLogMels
 
 FRONT_END = FrontEnd()
-CLIP_S, FRAMES = 30.0, 646  # of a stored clip
+FRAMES = 1 + int(StoredLogMels.clip_s * FRONT_END.sample_rate_hz) // FRONT_END.hop_length  # of a stored clip
 STEP = 5  # stored levels of most clips come in such steps, of 1.6 dB; finer ones would give these away
 _EACH = 8  # clips of each kind of sound
 
@@ -42,9 +43,9 @@ def clips(voices: Path | None) -> Iterator[tuple[str, str, str, Levels]]:
 
 
 def stored(levels: Levels) -> Levels:
-    """Levels uint8 [frames, mel_bands] of the front end as uint8 [mel_bands, frames], 255 for the loudest, 80 dB."""
+    """The inverse of `StoredLogMels.levels`: levels uint8 [frames, mel_bands] as uint8 [mel_bands, frames]."""
     below_db = (levels.astype(np.float32) - levels.max()) * FRONT_END.level_step_db
-    quantised = np.round(255 * np.maximum(0, 1 + below_db / 80) / STEP) * STEP
+    quantised = np.round(255 * np.maximum(0, 1 + below_db / StoredLogMels.decibels) / STEP) * STEP
     return np.ascontiguousarray(quantised.T.astype(np.uint8))
 
 
@@ -65,7 +66,7 @@ def _joined(folder: Path) -> Iterator[Levels]:
 def _sounds(rng: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One clip of each kind, float64 [samples]: what tests of equipment, recorders and rooms sound like."""
     rate = FRONT_END.sample_rate_hz
-    count = round(CLIP_S * rate)
+    count = round(StoredLogMels.clip_s * rate)
     time_s = np.arange(count) / rate
     hiss = rng.standard_normal(count)
     spectrum, frequency_hz = np.fft.rfft(hiss), np.fft.rfftfreq(count, 1 / rate)
@@ -76,7 +77,7 @@ def _sounds(rng: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float64]
         return np.asarray(noise / noise.std())
 
     def slow(step_s: float, shape: float) -> NDArray[np.float64]:
-        knots = rng.gamma(shape, 1 / shape, 2 + int(CLIP_S / step_s))
+        knots = rng.gamma(shape, 1 / shape, 2 + int(StoredLogMels.clip_s / step_s))
         return np.interp(time_s, np.arange(len(knots)) * step_s, knots)
 
     centre_hz, width = np.exp(rng.uniform(np.log(150), np.log(6000))), rng.uniform(0.1, 1.0)
@@ -93,9 +94,7 @@ def _sounds(rng: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float64]
     hum = sum(np.sin(2 * np.pi * n * hum_hz * time_s + n) * rng.exponential(1 / n) for n in range(1, 16))
     yield "hum", hum + 10 ** rng.uniform(-3, -0.5) * coloured(frequency_hz**-0.5)
     beep_s = rng.uniform(0.15, 2)
-    yield (
-        "beeps",
-        np.sin(2 * np.pi * tone_hz * time_s) * (time_s % beep_s < beep_s * rng.uniform(0.1, 0.7)) + 1e-3 * hiss,
-    )
+    is_on = time_s % beep_s < beep_s * rng.uniform(0.1, 0.7)
+    yield "beeps", np.sin(2 * np.pi * tone_hz * time_s) * is_on + 1e-3 * hiss
     turns = np.cumsum(tone_hz * np.exp(np.sin(2 * np.pi * time_s / rng.uniform(3, 30)) * rng.uniform(0.5, 2))) / rate
     yield "sweep", np.sin(2 * np.pi * turns) + 1e-3 * hiss

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,15 +84,19 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True), np.float32)
 
 
-def track_scores(heard: Sequence[Heard], calibration: Calibration) -> NDArray[np.float32]:
-    """The mean of the chunks' scores, as tagging votes by default: float32 [tracks, genres + 1]."""
-    return np.stack([chunk_scores(track.logits, calibration).mean(axis=0) for track in heard])
+def track_scores(logits: Iterable[NDArray[np.float32]], calibration: Calibration) -> NDArray[np.float32]:
+    """The mean of the chunks' scores, as tagging votes by default: float32 [tracks, genres + 1].
+
+    Args:
+        logits: float32 [chunks, genres + 1] of each track.
+    """
+    return np.stack([chunk_scores(track, calibration).mean(axis=0) for track in logits])
 
 
 def said(heard: Sequence[Heard], calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What tagging says of tracks: scores float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
     where UNKNOWN is the line."""
-    scores = track_scores(heard, calibration)
+    scores = track_scores((track.logits for track in heard), calibration)
     return scores[:, :-1], on_the_line(scores[:, -1], calibration.unknown_threshold)
 
 
@@ -123,7 +127,7 @@ def fit_pair(
     from scipy.optimize import minimize
 
     lengths = np.array([len(track) for track in logits])
-    plain = np.stack([chunk_scores(track, calibration).mean(axis=0)[:-1] for track in logits])
+    plain = track_scores(logits, calibration)[:, :-1]
     best = np.argsort(-plain, axis=1)[:, : len(_ANSWERS)]
     true = np.take_along_axis(claimed, best, axis=1)
     # The chunks of all tracks, one below the other, each with its track's best genres.
@@ -157,7 +161,7 @@ def fit_order(
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 
-    shares = np.stack([chunk_scores(track, calibration).mean(axis=0)[:-1] for track in logits]).astype(float)
+    shares = track_scores(logits, calibration)[:, :-1].astype(float)
     odds = np.log(np.clip(shares, 1e-4, 1 - 1e-4)) - np.log1p(-np.clip(shares, 1e-4, 1 - 1e-4))
     there = claimed.sum(axis=0) > 0
     odds, wanted = odds[:, there], claimed[:, there] / np.maximum(claimed.sum(axis=1, keepdims=True), 1)
@@ -208,7 +212,7 @@ def fit(heard: Sequence[Heard], genres: int) -> Calibration:
     known = [track for track in heard if track.claimed]
     fitted = fit_confidence([track.logits for track in known], claimed_matrix(known, genres))
     is_known = np.array([bool(track.claimed) for track in heard])
-    line = fit_unknown(track_scores(heard, fitted), is_known, MIN_CONFIDENCE)
+    line = fit_unknown(track_scores((track.logits for track in heard), fitted), is_known, MIN_CONFIDENCE)
     return dataclasses.replace(fitted, unknown_threshold=line)
 
 

@@ -153,7 +153,7 @@ class _Share(Generic[Key]):
 class BatchedScorer(Generic[Key]):
     """Fills batches with the segments of many tracks and hands each track its scores when they are complete.
 
-    Segments are copied from their views straight into a batch: a ten-hour track passes through in
+    Segments are copied from their views straight into the one batch there is: a ten-hour track passes through in
     stretches of 64 segments, and a batch of thirty-second clips is as full as any other. Where a track goes on in the
     next batch, what its next chunk shares with the last one goes there too; the chunk that lies across two tracks is
     nobody's and is dropped.
@@ -171,7 +171,7 @@ class BatchedScorer(Generic[Key]):
                 f"a batch needs at least the {self._width} segments of a chunk, not {predictor.batch_size}"
             )
         shape = (predictor.batch_size, front_end.chunk_step_frames, front_end.mel_bands)
-        self._batch, self._other_batch = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        self._batch = np.zeros(shape, np.uint8)
         self._used = 0
         self._owners: list[_Share[Key]] = []
         self._thread = concurrent.futures.ThreadPoolExecutor(1) if predictor.on_gpu else None
@@ -210,8 +210,7 @@ class BatchedScorer(Generic[Key]):
             if self._thread is None:
                 yield from _hand_out(self._predictor.predict(self._batch), shares)
                 return
-            self._running = self._thread.submit(self._predictor.predict, self._batch), shares
-            self._batch, self._other_batch = self._other_batch, self._batch
+            self._running = self._thread.submit(self._predictor.predict, self._batch.copy()), shares
 
     def _collect(self) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Wait for the batch that is being predicted, if any; yield the tracks this completes."""
