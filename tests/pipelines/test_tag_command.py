@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
+import numpy as np
 import pytest
 import synth
 
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(library, tmp_path):
     output = tmp_path / "out"
     many = tmp_path / "many"
     for i in range(24):
-        synth.write(many / f"{i:02d}.wav", synth.music(5.0, seed=i))
+        synth.write(many / f"{i:02d}.wav", np.tile(synth.music(5.0, seed=i), (60, 1)))
     command = [sys.executable, "-m", "pipelines", "tag", many, "--output", output, "--workers", "1", "--quiet"]
     process = subprocess.Popen([*map(str, command), "--write-every", "0"], cwd=ROOT)
     deadline = time.monotonic() + 120
