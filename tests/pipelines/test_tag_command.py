@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import numpy as np
 import pytest
 import synth
 
