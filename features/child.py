@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from features import errors
+from features.filling import Fill
 
 _HEADER = struct.Struct("<cI")  # kind of message, bytes of payload
-_PART, _ANSWER, _ERROR = b"P", b"A", b"E"
+_PART, _ANSWER, _ERROR, _FILL = b"P", b"A", b"E", b"F"
 # The child ends itself when it hangs (SIGALRM, which also works when the parent is gone). The parent waits
 # this much longer, for a child that cannot even be killed: one stuck in a dead network mount.
 _GRACE_S = 10.0
+
+_replies: IO[bytes]  # in the child
 
 
 class Child:
@@ -63,8 +66,11 @@ class Child:
         except OSError as error:
             raise errors.DecoderCrashed(f"the decoder cannot be started ({error.strerror})") from error
 
-    def ask(self, request: Any) -> tuple[bytearray, Any]:
+    def ask(self, request: Any, fill: Fill | None = None) -> tuple[bytearray, Any]:
         """All bytes that the work yields for a request, and its answer.
+
+        Args:
+            fill: what the function `fill` of this module does in the child, done here.
 
         Raises:
             TrackError: what the work raises, and DecoderCrashed, DecoderHung or DecoderOutOfMemory for what became of
@@ -84,6 +90,9 @@ class Child:
                     parts += payload
                 elif kind == _ANSWER:
                     return parts, json.loads(payload)
+                elif kind == _FILL:
+                    process.stdin.write(json.dumps(_filled(fill, *json.loads(payload))).encode() + b"\n")
+                    process.stdin.flush()
                 else:
                     name, message = json.loads(payload)
                     raise getattr(errors, name, errors.DecodeFailed)(message)
@@ -143,6 +152,31 @@ def named(function: str) -> Callable[..., Any]:
     return found
 
 
+def _filled(fill: Fill | None, start: int, stop: int) -> list[str]:
+    """What the child is told: nothing, or the error that it shall raise."""
+    assert fill is not None
+    try:
+        fill(start, stop)
+    except errors.TrackError as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
+def fill(start: int, stop: int) -> None:
+    """In the child: have the parent complete the file that it asks about, from one offset up to another.
+
+    The child is not to know where files are, nor how to get at them. Raises TrackError.
+    """
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)  # a slow store is no hanging decoder; it has time limits of its own
+    _send(_replies, _FILL, json.dumps([start, stop]).encode())
+    _replies.flush()
+    reply = json.loads(sys.stdin.buffer.readline())
+    signal.setitimer(signal.ITIMER_REAL, timer[0])
+    if reply:
+        name, message = reply
+        raise getattr(errors, name)(message)
+
+
 def _send(replies: IO[bytes], kind: bytes, payload: bytes) -> None:
     replies.write(_HEADER.pack(kind, len(payload)))
     replies.write(payload)
@@ -156,7 +190,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Whatever a C library prints must not end up between the messages.
-    replies = os.fdopen(os.dup(1), "wb")
+    global _replies
+    replies = _replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -184,4 +219,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from features import child  # under its own name, as the work will find it
+
+    child.main()

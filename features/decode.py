@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.errors import DecodeFailed, NotAudio
 from features.ffmpeg import open_sound
+from features.filling import FillingFile
 
 _BLOCK_SAMPLES = 1 << 16
 
@@ -116,8 +117,11 @@ class _Forward(soundfile.SoundFile):
 
 
 @contextlib.contextmanager
-def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
+def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator[AudioStream]:
     """Open an audio file of any supported kind. Both decoders get the open file, so they can open no other.
+
+    Args:
+        source: a path; or an open file that is filled where it is read, for stretches only.
 
     Raises:
         NotAudio: neither decoder finds an audio stream in it.
@@ -125,10 +129,10 @@ def open_audio(path: str | bytes | os.PathLike[str]) -> Iterator[AudioStream]:
         OSError: the file cannot be opened at all.
     """
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(open(path, "rb"))
+        raw: Any = source if isinstance(source, FillingFile) else stack.enter_context(open(source, "rb"))
         heard = Heard()
         try:
-            file = stack.enter_context(_Forward(os.dup(raw.fileno()), closefd=True))
+            file = stack.enter_context(_Forward(raw if raw is source else os.dup(raw.fileno()), closefd=True))
         except soundfile.LibsndfileError:
             stream = _open_ffmpeg(raw, stack, heard)
         else:

@@ -17,6 +17,7 @@ from features.chunks import stretch_segments, stretch_starts_s
 from features.config import FrontEnd
 from features.decode import AudioBlock, open_audio
 from features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
+from features.filling import FillingFile
 from features.mel import LogMelStream, log_mel
 from features.resample import resampler
 from features.schema import AudioInfo
@@ -42,16 +43,20 @@ class ExtractLimits:
 
 
 def stream_log_mel(
-    path: str | os.PathLike[str], front_end: FrontEnd, limits: ExtractLimits
+    source: str | os.PathLike[str] | FillingFile, front_end: FrontEnd, limits: ExtractLimits
 ) -> Iterator[NDArray[np.uint8] | AudioInfo]:
     """Hear a file block by block: uint8 [frames, mel_bands] arrays in order, and an AudioInfo as the last item.
+
+    Args:
+        source: a path, or a file that is completed where it has to be read; as a whole, unless stretches will do.
 
     Raises:
         TrackError: as `mono_blocks` does.
     """
-    if limits.coverage_s is not None and (stretches := _hear_stretches(path, front_end, limits)):
+    if limits.coverage_s is not None and (stretches := _hear_stretches(source, front_end, limits)):
         yield from stretches
         return
+    path = source.whole() if isinstance(source, FillingFile) else source
     mel: LogMelStream | None = None
     for item in _decoded(path, lambda rate: _factor(rate, front_end) * front_end.sample_rate_hz, limits):
         if isinstance(item, AudioInfo):
@@ -70,7 +75,7 @@ def _factor(sample_rate_hz: int, front_end: FrontEnd) -> int:
 
 
 def _hear_stretches(
-    path: str | os.PathLike[str], front_end: FrontEnd, limits: ExtractLimits
+    source: str | os.PathLike[str] | FillingFile, front_end: FrontEnd, limits: ExtractLimits
 ) -> list[NDArray[np.uint8] | AudioInfo]:
     """The log-Mel of each stretch, and the AudioInfo.
 
@@ -86,8 +91,9 @@ def _hear_stretches(
     duration_s = (longest + 1) * margin_s
     heard: list[NDArray[np.uint8] | AudioInfo] = []
     try:
-        _check_regular(path)
-        with open_audio(path) as stream:
+        if not isinstance(source, FillingFile):
+            _check_regular(source)
+        with open_audio(source) as stream:
             if stream.length_s > limits.max_duration_s:
                 return []
             starts_s = stretch_starts_s(stream.length_s, limits.coverage_s, front_end)

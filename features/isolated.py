@@ -6,6 +6,7 @@ neither side holds a long track twice. The child never imports TensorFlow or Bea
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.child import Child, named
+from features.child import Child, fill, named
 from features.config import FrontEnd
 from features.extract import ExtractLimits
+from features.filling import Fill, FillingFile
 from features.schema import AudioInfo
 
 
@@ -28,8 +30,8 @@ class IsolatedExtractor:
         limits: likewise; `stall_s` and `memory_bytes` are enforced here.
         function: the generator that does the work, as "module:name" with the signature of
             `features.extract.stream_log_mel`; tests put misbehaving ones here.
-        tag_reader: what reads the genres in a file's own tags, as "module:name" of a function from path to
-            strings: a parser to be trusted as little as a decoder.
+        tag_reader: what reads the genres in a file's own tags, as "module:name" of a function from an open binary
+            file to strings: a parser to be trusted as little as a decoder.
     """
 
     def __init__(
@@ -55,14 +57,19 @@ class IsolatedExtractor:
         """Start the child now, so that its imports run beside other work."""
         self._child.start()
 
-    def extract(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], AudioInfo, tuple[str, ...]]:
+    def extract(
+        self, path: str | os.PathLike[str], fill: Fill | None = None
+    ) -> tuple[NDArray[np.uint8], AudioInfo, tuple[str, ...]]:
         """A file's log-Mel, uint8 [frames, mel_bands], what it was decoded from, and the genres in its tags.
+
+        Args:
+            fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
 
         Raises:
             TrackError: what `features.extract.extract` raises, and DecoderCrashed, DecoderHung or
                 DecoderOutOfMemory for what became of the child.
         """
-        levels, (audio, genres) = self._child.ask(os.path.abspath(path))
+        levels, (audio, genres) = self._child.ask([os.path.abspath(path), fill is not None], fill)
         log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
         audio["stretches_s"] = tuple(audio["stretches_s"])  # JSON has made a list of it
         return log_mel, AudioInfo(**audio), tuple(genres)
@@ -74,25 +81,31 @@ class IsolatedExtractor:
 
 def hearing(
     front_end: dict[str, Any], limits: dict[str, Any], function: str, tag_reader: str | None
-) -> Callable[[str], Iterator[Any]]:
-    """The child's work: a path to its levels as bytes, and the AudioInfo and the genres of its tags as the answer."""
-    stream_log_mel = named(function)
-    read_genres = named(tag_reader) if tag_reader else lambda path: ()
+) -> Callable[[tuple[str, bool]], Iterator[Any]]:
+    """The child's work: a path to its levels as bytes, and the AudioInfo and the genres of its tags as the answer.
 
-    def hear(path: str) -> Iterator[Any]:
-        for item in stream_log_mel(path, FrontEnd.from_dict(front_end), ExtractLimits(**limits)):
-            if isinstance(item, AudioInfo):
-                yield [dataclasses.asdict(item), _genres(read_genres, path)]
-            elif item.size:
-                yield item.tobytes()
+    With the path comes whether the file has to be filled first, where it is read.
+    """
+    stream_log_mel = named(function)
+    read_genres = named(tag_reader) if tag_reader else lambda file: ()
+
+    def hear(request: tuple[str, bool]) -> Iterator[Any]:
+        path, is_filling = request
+        with FillingFile(path, fill) if is_filling else contextlib.nullcontext() as filling:
+            for item in stream_log_mel(filling or path, FrontEnd.from_dict(front_end), ExtractLimits(**limits)):
+                if isinstance(item, AudioInfo):
+                    yield [dataclasses.asdict(item), _genres(read_genres, filling or path)]
+                elif item.size:
+                    yield item.tobytes()
 
     return hear
 
 
-def _genres(read_genres: Callable[[str], Iterable[str]], path: str) -> list[str]:
+def _genres(read_genres: Callable[[Any], Iterable[str]], source: str | FillingFile) -> list[str]:
     """Genres, or none where the tags cannot be read: the music was heard all the same."""
     try:
-        return list(read_genres(path))
+        with open(source, "rb") if isinstance(source, str) else source as file:
+            return list(read_genres(file))
     except MemoryError:
         raise
     except Exception:

@@ -100,7 +100,7 @@ class GenreTagger:
         if predictor is None:
             self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
-        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="pipelines.tags.read:read_genres")
+        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="pipelines.tags.read:genres_in")
         self._extractor.start()  # its imports run while the network is loaded
 
     @overload

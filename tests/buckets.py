@@ -38,6 +38,7 @@ class Moods:
         no_tags: refuse to tell the tags of an object.
         cut: break off so many answers that carry more than a megabyte.
         asked: method and path of every request.
+        sent_bytes: how much was answered, to requests that ask for something.
     """
 
     def __init__(self, app: App) -> None:
@@ -49,6 +50,7 @@ class Moods:
         self.refuse = self.lose = self.cut = 0
         self.deaf = self.no_tags = False
         self.asked: list[tuple[str, str]] = []
+        self.sent_bytes = 0
 
     def writes(self) -> list[str]:
         return [path for method, path in self.asked if _is_write(method, path)]
@@ -84,6 +86,7 @@ class Moods:
                 self.cut -= 1
                 yield block[: 1 << 20]
                 raise ConnectionAbortedError  # the server then closes the connection
+            self.sent_bytes += len(block)
             yield block
 
 

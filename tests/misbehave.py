@@ -44,9 +44,9 @@ def _misbehave(path):
         raise SystemExit(3)
 
 
-def two_genres(path):
+def two_genres(file):
     return ("Jazz", "Bebop")
 
 
-def no_such_tags(path):
+def no_such_tags(file):
     raise KeyError("a tag parser's surprise")

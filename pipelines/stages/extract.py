@@ -18,10 +18,10 @@ from features.records import parse
 from features.schema import Rejection, Track, TrackFeatures
 from pipelines.dataset.ledger import Ledger
 from pipelines.engine.progress import begin, end, end_with_engine
-from pipelines.storage.copies import local_copy
+from pipelines.storage.copies import copy_to_hear, local_copy
 
 REJECTED = "rejected"
-_TAG_READER = "pipelines.tags.read:read_genres"
+_TAG_READER = "pipelines.tags.read:genres_in"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ExtractFeatures(beam.DoFn):
         assert self._extractor is not None
         begin(self._config.progress_path, track.track_id)
         try:
-            with local_copy(track.uri) as path:
-                log_mel, audio, genres = self._extractor.extract(path)
+            with copy_to_hear(track.uri, whole=self._config.limits.coverage_s is None) as (path, fill):
+                log_mel, audio, genres = self._extractor.extract(path, fill)
             if not audible(log_mel, self._config.front_end):
                 raise Silent("nothing loud enough to hear in it")
         except TrackError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from features.errors import UnreadableFile, UsageError
+from features.filling import Fill
 from model import shardset
 from model.bundle import DEFAULT, SHIPPED, Bundle, load_config
 from model.shardset import ShardSet
@@ -88,6 +89,30 @@ def local_copy(uri: str) -> Iterator[Path]:
         else:
             _fetch_through_beam(uri, copy.file)
         yield Path(copy.name)
+
+
+@contextlib.contextmanager
+def copy_to_hear(uri: str, *, whole: bool) -> Iterator[tuple[Path, Fill | None]]:
+    """As `local_copy`; of an object not the `whole` of it, but what the second of the pair is asked to fill in.
+
+    Raises:
+        UnreadableFile: the object cannot be fetched; `fill` raises it too.
+    """
+    if whole or not objects.is_object(uri):
+        with local_copy(uri) as path:
+            yield path, None
+        return
+    size = objects.stat(uri).size
+    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
+        os.truncate(copy.name, size)
+
+        def fill(start: int, stop: int) -> None:
+            if (start, stop) == (0, size):
+                objects.read(uri, copy.file)
+            else:
+                os.pwrite(copy.fileno(), objects.read_range(uri, start, stop), start)
+
+        yield Path(copy.name), fill
 
 
 def _fetch_through_beam(uri: str, file: IO[bytes]) -> None:

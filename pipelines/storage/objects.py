@@ -197,8 +197,27 @@ def open_object(uri: str) -> BinaryIO:
         size = store.stat(bucket, name).size
     except StoreError as error:
         raise _os_error(error) from error
-    raw = _Parts(lambda start, stop: store.read_range(bucket, name, start, stop), size)
+    raw = _Parts(lambda start, stop: _range(store, bucket, name, start, stop), size)
     return cast(BinaryIO, io.BufferedReader(raw, _BLOCK))
+
+
+def read_range(uri: str, start: int, stop: int) -> bytes:
+    """Bytes of an object; raises as `stat`."""
+    try:
+        return _range(*_locate(uri), start, stop)
+    except StoreError as error:
+        raise _unreadable(error) from error
+
+
+def _range(store: Store, bucket: str, name: str, start: int, stop: int) -> bytes:
+    attempt = 1
+    while True:
+        try:
+            return store.read_range(bucket, name, start, stop)
+        except StoreError as error:
+            if error.status or attempt == _READS:
+                raise
+        attempt += 1
 
 
 class _Parts(io.RawIOBase):
@@ -224,13 +243,10 @@ class _Parts(io.RawIOBase):
         stop = min(self._at + len(buffer), self._size)
         if stop <= self._at:
             return 0
-        for attempt in range(1, _READS + 1):
-            try:
-                data = self._read_range(self._at, stop)
-                break
-            except StoreError as error:
-                if error.status or attempt == _READS:
-                    raise _os_error(error) from error
+        try:
+            data = self._read_range(self._at, stop)
+        except StoreError as error:
+            raise _os_error(error) from error
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -59,9 +59,14 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         OSError: the file cannot be opened or read.
     """
+    with Path(path).open("rb") as file:
+        return genres_in(file)
+
+
+def genres_in(file: BinaryIO) -> tuple[str, ...]:
+    """As `read_genres`, of an open file."""
     try:
-        with Path(path).open("rb") as file:
-            return read_tags(file).genres
+        return read_tags(file).genres
     except (NotTaggable, BrokenTag):
         return ()
 

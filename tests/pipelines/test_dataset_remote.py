@@ -257,6 +257,22 @@ def test_from_bucket_to_bucket(bucket: Any, tmp_path: Path) -> None:
     assert {name: bucket.read(name) for name in songs} == songs
 
 
+@pytest.mark.slow
+def test_stretches_of_a_track_in_a_bucket_cost_their_bytes(bucket: Any, tmp_path: Path) -> None:
+    path = synth.write(tmp_path / "music" / "long.flac", synth.music(600.0, seed=2))
+    tagfiles.fill(path, "flac", "Jazz")
+    bucket.write("music/long.flac", path.read_bytes())
+    bucket.moods.reset()
+    places = {bucket.url("music"): bucket.url("out"), tmp_path / "music": tmp_path / "out"}
+    for library, output in places.items():
+        genrebeam("tag", library, "--output", output, "--coverage", "60", "--workers", "1", "--quiet")
+    remote, local = (newest_results(output).drop_columns(PER_RUN).to_pylist() for output in places.values())
+    assert remote == local
+    assert remote[0]["coverage_s"] == 60
+    assert remote[0]["genre_before"] == ["Jazz"]
+    assert bucket.moods.sent_bytes < path.stat().st_size / 3
+
+
 def test_a_manifest_may_lie_here_and_what_it_names_may_not(bucket: Any, tmp_path: Path, monkeypatch: Any) -> None:
     launched: list[list[str]] = []
 

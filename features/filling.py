@@ -1,0 +1,81 @@
+"""A file whose bytes come as they are read: a local copy of something far away, with holes where nobody has looked."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+_BLOCK_BYTES = 1 << 16
+# Whoever reads on gets as much again as he has had in a row: a decoder that cannot seek reads everything, and a hundred
+# requests take longer than their bytes.
+_LARGEST_BYTES = 1 << 24
+
+Fill = Callable[[int, int], None]
+
+
+class FillingFile(io.RawIOBase):
+    """Reads a file that `fill` completes.
+
+    Args:
+        path: of a file that has its full length, and nothing in it yet.
+        fill: writes the bytes from one offset up to another into that file; what it raises, reading raises.
+    """
+
+    def __init__(self, path: str, fill: Fill) -> None:
+        self.name = path
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._fill = fill
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._at = 0
+        self._there = bytearray(-(-self._size // _BLOCK_BYTES))  # 1 for each block that is no hole
+        self._row_from = self._row_to = 0  # the last fills that followed each other, as offsets
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"seek to {start + offset}, before the file begins")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        for block in range(self._at // _BLOCK_BYTES, -(-stop // _BLOCK_BYTES)):
+            if not self._there[block]:
+                self._fill_from(block, stop)
+        count = os.preadv(self._file.fileno(), [buffer], self._at)
+        self._at += count
+        return count
+
+    def whole(self) -> str:
+        """Complete the file; its path."""
+        if not all(self._there):
+            self._fill(0, self._size)
+            self._there[:] = b"\1" * len(self._there)
+        return self.name
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _fill_from(self, block: int, stop: int) -> None:
+        start = block * _BLOCK_BYTES
+        if start != self._row_to:
+            self._row_from = start
+        end = max(stop, start + min(start - self._row_from, _LARGEST_BYTES))
+        last = block
+        while last < len(self._there) and not self._there[last] and last * _BLOCK_BYTES < end:
+            last += 1
+        self._row_to = min(last * _BLOCK_BYTES, self._size)
+        self._fill(start, self._row_to)
+        self._there[block:last] = b"\1" * (last - block)
