@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -59,12 +56,8 @@ class BundlePredictor:
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _not_imported("matplotlib", "sklearn"):
-            import keras
-            import tensorflow as tf
+        import tensorflow as tf
 
-        del keras  # load_model imports it again, for nothing
         gpus = tf.config.list_physical_devices("GPU")
         self.on_gpu = bool(gpus)
         try:
@@ -89,23 +82,6 @@ class BundlePredictor:
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
         return chunk_scores(self._logits(segments).numpy(), self._calibration)
-
-
-@contextlib.contextmanager
-def _not_imported(*names: str) -> Iterator[None]:
-    """Let `import` find none of these packages.
-
-    Keras imports plotting and scikit-learn wherever they are installed, for features that prediction does
-    not have: a third of its import time, which every worker would pay at every start.
-    """
-    hidden = [name for name in names if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 class PlaceholderPredictor:

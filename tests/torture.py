@@ -29,6 +29,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import psutil  # noqa: E402
 import tagfiles  # noqa: E402
+from processes import workers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from pipelines.dataset import journal  # noqa: E402
@@ -86,12 +87,6 @@ def in_child(act: object, output: Path, kill_after_s: float | None) -> bool:
     return True
 
 
-def is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
-        return process.name() != "sh" and "sdk_worker_main" in " ".join(process.cmdline()[:4])
-    return False
-
-
 def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after_s: float | None) -> bool:
     """Run apply on Beam's local runner, and kill its driver or a worker; True if it ended well all the same."""
     command = [sys.executable, "-m", "pipelines", "apply", output, "--yes", "--write-tags", "overwrite", "--quiet"]
@@ -100,7 +95,7 @@ def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after
     if kill_after_s is not None:
         time.sleep(kill_after_s)
         family = driver.children(recursive=True)
-        workers = [one for one in family if is_worker(one)]
+        workers = workers_of(driver)
         victims = [driver] if rng.random() < 0.5 or not workers else workers
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
             if driver.poll() is None:

@@ -8,6 +8,7 @@ many rows were written twice.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import subprocess
 import sys
@@ -20,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import psutil  # noqa: E402
 import synth  # noqa: E402
+from processes import workers_of  # noqa: E402
 
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset  # noqa: E402
 from pipelines.dataset.ledger import newest_results  # noqa: E402
@@ -31,10 +33,6 @@ TRACKS = 120
 def command(library: Path, output: Path) -> list[str]:
     arguments = ["tag", library, "--output", output, "--workers", "2", "--write-every", "1", "--quiet"]
     return [sys.executable, "-m", "pipelines", *map(str, arguments)]
-
-
-def workers_of(driver: psutil.Process) -> list[psutil.Process]:
-    return [c for c in driver.children(recursive=True) if "sdk_worker_main" in " ".join(c.cmdline()[:4])]
 
 
 def disturb(library: Path, output: Path, chance: random.Random) -> tuple[str, bool]:
@@ -49,12 +47,10 @@ def disturb(library: Path, output: Path, chance: random.Random) -> tuple[str, bo
         return "nobody", True
     family = driver.children(recursive=True)
     if whom == "worker":
-        try:
-            victims = workers_of(driver)
+        victims = workers_of(driver)
+        with contextlib.suppress(psutil.NoSuchProcess):
             if victims:
                 chance.choice(victims).kill()
-        except psutil.NoSuchProcess:
-            pass
         check(driver.wait(timeout=300) == 0, f"a run whose worker was killed left with {driver.returncode}")
     else:
         driver.kill()

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar, cast
 
@@ -21,8 +21,12 @@ _LONGEST_MESSAGE = 20_000
 Result = TypeVar("Result")
 
 
-def run_apart(act: Callable[..., Result], *arguments: Any) -> Result:
+def run_apart(act: Callable[..., Result], *arguments: Any, forking: Sequence[str] | None = None) -> Result:
     """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
+
+    Args:
+        forking: what the workers that Beam starts there are to have imported, where they can be forks; None to leave
+            them to Beam.
 
     Raises:
         GenrebeamError: as `act` raised it.
@@ -30,7 +34,7 @@ def run_apart(act: Callable[..., Result], *arguments: Any) -> Result:
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_act, args=(theirs, act, arguments))
+    process = context.Process(target=_act, args=(theirs, forking, act, arguments))
     process.start()
     theirs.close()
     try:
@@ -50,13 +54,20 @@ def run_apart(act: Callable[..., Result], *arguments: Any) -> Result:
         process.join()
 
 
-def _act(answer: Connection, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _act(
+    answer: Connection, forking: Sequence[str] | None, act: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     os.setpgid(0, 0)  # a group of its own, with all the workers that it starts
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.excepthook = lambda failed: _end_with_worker(answer, failed)
     result: Any = None
     failure: Exception | None = None
     try:
+        if forking is not None:
+            from pipelines.engine.forks import CAN_FORK, fork_workers
+
+            if CAN_FORK:
+                fork_workers(forking)
         result = act(*arguments)
     except GenrebeamError as error:
         failure = error

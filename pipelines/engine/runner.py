@@ -70,6 +70,12 @@ class Engine:
         return environment.upper() == "LOOPBACK"
 
     @property
+    def starts_workers(self) -> bool:
+        """Whether Beam's local runner starts worker processes, and does not work itself."""
+        named = self._flag("direct_running_mode") == "multi_processing"
+        return self.is_local and (named or (self.runner is None and self.workers > 1))
+
+    @property
     def writes_template(self) -> str | None:
         """Where the runner writes a template of the job instead of running it."""
         return self._flag("template_location")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 from click.testing import CliRunner
+from processes import workers_of
 
 from features.config import FrontEnd
 from features.errors import UsageError
@@ -206,10 +207,7 @@ def test_a_killed_run_ends_with_all_that_it_started_and_the_same_command_goes_on
         assert process.poll() is None
         time.sleep(0.05)
     started = process.children(recursive=True)
-    workers = [
-        one for one in started if one.name().startswith("python") and "sdk_worker_main" in " ".join(one.cmdline())
-    ]
-    (workers[-1] if victim == "worker" else process).kill()
+    (workers_of(process)[-1] if victim == "worker" else process).kill()
     _, said = process.communicate(timeout=300)
     assert process.returncode == (1 if victim == "worker" else -signal.SIGKILL), said
     assert psutil.wait_procs(started, timeout=30)[1] == []

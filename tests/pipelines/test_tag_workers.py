@@ -1,11 +1,20 @@
 """How many workers `tag` starts: what they cost at their start has to be worth it."""
 
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 import synth
+from processes import workers_of
 from rich.console import Console
 
+from pipelines.dataset.ledger import newest_results
 from pipelines.engine.runner import Engine
 from pipelines.jobs import tag as job
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("tracks", "expected"), [(1, 1), (2, 2), (5, 3)])
@@ -13,7 +22,26 @@ def test_no_more_workers_start_than_there_are_tracks(tmp_path, monkeypatch, trac
     for number in range(tracks):
         synth.write(tmp_path / "library" / f"{number}.wav", synth.music(1.5, seed=number))
     started = []
-    monkeypatch.setattr(job, "run_apart", lambda act, run: started.append(run.options.engine.workers))
+    monkeypatch.setattr(job, "run_apart", lambda act, run, **how: started.append(run.options.engine.workers))
     options = job.TagOptions((str(tmp_path / "library"),), str(tmp_path / "out"), None, Engine(workers=3))
     job.tag(options, Console(quiet=True))
     assert started == [expected]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Beam starts workers itself")
+def test_workers_are_forks_of_a_process_that_has_imported_tensorflow(tmp_path):
+    for seed in range(8):
+        synth.write(tmp_path / "library" / f"{seed}.wav", synth.music(60.0, seed=seed))
+    command = ["tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "2", "--quiet"]
+    driver = psutil.Popen([sys.executable, "-m", "pipelines", *map(str, command)], cwd=ROOT)
+    workers = []
+    while len(workers) < 2 and driver.poll() is None:
+        workers = workers_of(driver)
+        time.sleep(0.01)
+    assert len({worker.ppid() for worker in workers}) == 1
+    maps = {mapped.path for mapped in workers[0].parent().memory_maps()}
+    assert any("libtensorflow" in path for path in maps)
+    assert driver.wait(timeout=300) == 0
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert len(newest_results(str(tmp_path / "out"))) == 8
