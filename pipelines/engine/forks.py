@@ -69,7 +69,8 @@ def fork_workers(imports: Sequence[str]) -> None:
 
 def _work(environment: dict[str, str]) -> None:
     gc.freeze()  # what all workers share is not worth searching, which would copy it for each
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # Beam makes its logger say all
     os.environ.update(environment)
     from apache_beam.runners.worker import sdk_worker_main
 
