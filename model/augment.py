@@ -38,7 +38,7 @@ class Augmentation:
     shift_bands: float = 4.0
     tilt_db: float = 3.0
     equaliser_db: float = 1.5
-    lowpass_share: float = 0.1
+    lowpass_share: float = 0.25
     noise_share: float = 0.1
     noise_db: tuple[float, float] = (-60.0, -35.0)
     mask_bands: int = 0
@@ -94,7 +94,7 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     x += curve[:, tf.newaxis] / front_end.level_step_db
 
     loudest = tf.reduce_max(x, axis=(1, 2), keepdims=True)
-    choice = uniform(7, [batch, 4], 0.0, 1.0)
+    choice = uniform(7, [batch, 2], 0.0, 1.0)
     floor = loudest + (
         (settings.noise_db[0] + choice[:, 0:1, None] * (settings.noise_db[1] - settings.noise_db[0]))
         / front_end.level_step_db
@@ -102,9 +102,21 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     # Noise power in one band and frame has an exponential distribution; about 5 dB of spread in decibels. One
     # pattern does for a batch: random numbers would be the most expensive part of all this.
     noise = floor + normal(8, [1, frames, bands], 5.0 / front_end.level_step_db)
-    x = tf.where(choice[:, 1:2, None] < settings.noise_share, tf.maximum(x, noise), x)
-    cut = tf.where(choice[:, 2:3] < settings.lowpass_share, 0.6 + 0.4 * choice[:, 3:4], 2.0) * bands
-    return tf.where((tf.range(bands, dtype=tf.float32)[tf.newaxis] > cut)[:, tf.newaxis], 0.0, x)
+    return tf.where(choice[:, 1:2, None] < settings.noise_share, tf.maximum(x, noise), x)
+
+
+def lowpass(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """Silence (level 0) above some band in a share of the crops, as old recordings and low sample rates have it.
+
+    After blending: whatever plays along would fill what is empty.
+
+    Args:
+        levels: float32 [batch, frames, mel_bands].
+    """
+    bands = front_end.mel_bands
+    draw = tf.random.stateless_uniform([2, tf.shape(levels)[0], 1, 1], seed)
+    cut = tf.where(draw[0] < settings.lowpass_share, 0.6 + 0.4 * draw[1], 2.0) * bands
+    return tf.where(tf.range(bands, dtype=tf.float32) > cut, 0.0, levels)
 
 
 def mask(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
