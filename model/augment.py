@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from features.config import FrontEnd
+from features.mel import band_edges_hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Augmentation:
         shift_bands: largest shift along the Mel axis, bands up or down.
         tilt_db: standard deviation of a slope over the whole frequency axis, dB from end to end.
         equaliser_db: standard deviation of each of the cosines of a random smooth curve, dB.
-        lowpass_share: share of crops that lose everything above a random band of the upper half.
+        lowpass_share: share of crops that lose everything above some frequency: half of them above a random band of the
+            upper half, half above one of `lowpass_hz`, which is where low sample rates end. What is no music is often
+            recorded at one of those; without music that is, too, a network takes the end for the sign of a voice.
         noise_share: share of crops that get a noise floor.
         noise_db: the noise floor lies between these two, dB below the loudest point.
         mask_bands: widest hole in frequency, bands; two per crop. None by default: holes cost 12 points
@@ -38,7 +42,8 @@ class Augmentation:
     shift_bands: float = 4.0
     tilt_db: float = 3.0
     equaliser_db: float = 1.5
-    lowpass_share: float = 0.25
+    lowpass_share: float = 0.3
+    lowpass_hz: tuple[float, ...] = (4000.0, 5512.5, 8000.0)
     noise_share: float = 0.1
     noise_db: tuple[float, float] = (-60.0, -35.0)
     mask_bands: int = 0
@@ -47,7 +52,7 @@ class Augmentation:
     mixup: float = 0.2
 
 
-NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (-60.0, -35.0), 0, 0.0, 0.0, 0.0)
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, noise_share=0.0, jitter_db=0.0, mixup=0.0)
 
 
 def source_frames(front_end: FrontEnd, settings: Augmentation) -> int:
@@ -114,9 +119,13 @@ def lowpass(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, s
         levels: float32 [batch, frames, mel_bands].
     """
     bands = front_end.mel_bands
-    draw = tf.random.stateless_uniform([2, tf.shape(levels)[0], 1, 1], seed)
-    cut = tf.where(draw[0] < settings.lowpass_share, 0.6 + 0.4 * draw[1], 2.0) * bands
-    return tf.where(tf.range(bands, dtype=tf.float32) > cut, 0.0, levels)
+    share, which, where = tf.unstack(tf.random.stateless_uniform([3, tf.shape(levels)[0], 1, 1], seed))
+    anywhere = (0.6 + 0.4 * where) * bands
+    first_silent = tf.constant(np.searchsorted(band_edges_hz(front_end)[:-2], settings.lowpass_hz), tf.float32)
+    at_a_rate = tf.gather(first_silent, tf.cast(where * len(settings.lowpass_hz), tf.int32))
+    cut = tf.where(which < 0.5, at_a_rate, anywhere)
+    silent = (share < settings.lowpass_share) & (tf.range(bands, dtype=tf.float32) >= cut)
+    return tf.where(silent, 0.0, levels)
 
 
 def mask(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
