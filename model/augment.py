@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from features.config import FrontEnd
-from features.mel import band_edges_hz
+from features.mel import bands_below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +120,8 @@ def lowpass(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, s
     bands = front_end.mel_bands
     share, which, where = tf.unstack(tf.random.stateless_uniform([3, tf.shape(levels)[0], 1, 1], seed))
     anywhere = (0.6 + 0.4 * where) * bands
-    first_silent = tf.constant(np.searchsorted(band_edges_hz(front_end)[:-2], settings.lowpass_hz), tf.float32)
-    at_a_rate = tf.gather(first_silent, tf.cast(where * len(settings.lowpass_hz), tf.int32))
+    ends = tf.constant([bands_below(front_end, hz) for hz in settings.lowpass_hz], tf.float32)
+    at_a_rate = tf.gather(ends, tf.cast(where * len(settings.lowpass_hz), tf.int32))
     cut = tf.where(which < 0.5, at_a_rate, anywhere)
     silent = (share < settings.lowpass_share) & (tf.range(bands, dtype=tf.float32) >= cut)
     return tf.where(silent, 0.0, levels)

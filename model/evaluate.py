@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.errors import UsageError
+from features.mel import bands_below
 from model import shardset
 from model.bundle import Bundle, load_model
 from model.dataset import chunk_logits
@@ -47,17 +48,21 @@ class Heard:
     fold: int = 0
 
 
-def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> list[Heard]:
+def listen(
+    bundles: Sequence[Bundle], shards: ShardSet, split: str | None, *, lowpass_hz: float | None = None
+) -> list[Heard]:
     """Ask each bundle about the labelled tracks that it was not trained on, those of other genres too.
 
     Args:
         split: which; None for the fold that each bundle held out of its training splits.
+        lowpass_hz: let them hear nothing above it.
 
     Raises:
         UsageError: no labelled track there, a bundle that held no fold out, or bundles that hear other labels.
         BundleError: a bundle cannot be loaded.
     """
     heard: list[Heard] = []
+    bands = bands_below(shards.front_end, lowpass_hz) if lowpass_hz else None
     for bundle in bundles:
         if bundle.front_end != shards.front_end:
             raise UsageError(f"{shards.path}: another front end: {shards.front_end.differences(bundle.front_end)}")
@@ -72,7 +77,11 @@ def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> li
         for features, labels in shardset.read(shards, splits, fold=None if split else tuple(fold)):
             claimed = tuple(bundle.labels.index(genre) for genre in labels.genres if genre in bundle.labels)
             if labels.genres:
-                logits = chunk_logits(network, features.log_mel, shards.front_end)
+                log_mel = features.log_mel
+                if bands is not None:
+                    log_mel = log_mel.copy()
+                    log_mel[:, bands:] = 0
+                logits = chunk_logits(network, log_mel, shards.front_end)
                 heard.append(Heard(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0))
     if not any(track.claimed for track in heard):
         raise UsageError(f"{shards.path}: no track of a known genre in {split or 'the held-out folds'}")
