@@ -225,8 +225,14 @@ def fit(heard: Sequence[Heard], genres: int) -> Calibration:
     return dataclasses.replace(fitted, unknown_threshold=line)
 
 
-def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The same as `said`, by what was fitted on the other half of the artists."""
+def cross_fitted(
+    heard: Sequence[Heard], genres: int, judged_on: Sequence[Heard] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The same as `said`, by what was fitted on the other half of the artists.
+
+    Args:
+        judged_on: what is said instead of those that are fitted on: of the same tracks, heard in another way.
+    """
     # By a hash of their own: by that of the folds, each half would be other networks' tracks.
     half = np.array([position(track.group, "half") < 0.5 for track in heard])
     scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
@@ -236,7 +242,7 @@ def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float3
         judged = np.flatnonzero(half == side)
         if not len(judged):
             continue
-        scores[judged], unknown[judged] = said([heard[int(i)] for i in judged], fit(fitted_on, genres))
+        scores[judged], unknown[judged] = said([(judged_on or heard)[int(i)] for i in judged], fit(fitted_on, genres))
     return scores, unknown
 
 

@@ -73,10 +73,11 @@ def command(
         from model import card as cards
         from model import evaluate
 
-        heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz)
+        whole = evaluate.listen(loaded, dataset, split)
+        heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz) if lowpass_hz else whole
         first = loaded[0]
-        fitted = evaluate.fit(heard, len(first.labels)) if fit else first.calibration
-        judged = evaluate.cross_fitted(heard, len(first.labels)) if fit else evaluate.said(heard, fitted)
+        fitted = evaluate.fit(whole, len(first.labels)) if fit else first.calibration
+        judged = evaluate.cross_fitted(whole, len(first.labels), heard) if fit else evaluate.said(heard, fitted)
         figures = evaluate.measure(
             heard,
             first.labels,

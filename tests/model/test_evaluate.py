@@ -150,6 +150,13 @@ def test_what_is_fitted_is_judged_on_the_other_half_of_the_artists():
     assert evaluate.reliability(scores.max(axis=1), right)["ece"] < 0.1
     assert (unknown < 0.5).all()
 
+    # Heard in another way, all of them are the last genre. What was fitted knows nothing of that.
+    dull = [dataclasses.replace(track, logits=heard(2, 0).logits) for track in tracks]
+    scores, _ = evaluate.cross_fitted(tracks, 3, dull)
+    assert (scores.argmax(axis=1) == 2).all()
+    right = scores.argmax(axis=1) == [track.claimed[0] for track in tracks]
+    assert evaluate.reliability(scores.max(axis=1), right)["ece"] > 0.2
+
 
 def test_folds_give_a_mean_and_a_spread():
     tracks = [heard(0, 0, fold=0), heard(0, 0, fold=0), heard(0, 0, fold=1), heard(1, 0, fold=1)]
