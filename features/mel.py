@@ -38,6 +38,11 @@ def band_edges_hz(front_end: FrontEnd) -> NDArray[np.float64]:
     return _mel_to_hz(np.linspace(low, high, front_end.mel_bands + 2))
 
 
+def bands_below(front_end: FrontEnd, hz: float) -> int:
+    """How many bands hear anything of a sound with nothing above `hz`."""
+    return int(np.searchsorted(band_edges_hz(front_end)[:-2], hz))
+
+
 @functools.lru_cache(maxsize=4)
 def mel_filters(front_end: FrontEnd) -> NDArray[np.float32]:
     """Triangular filters of unit area, as `librosa.filters.mel(norm="slaney")` defines them, transposed.

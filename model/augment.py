@@ -12,6 +12,7 @@ import math
 import tensorflow as tf
 
 from features.config import FrontEnd
+from features.mel import bands_below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Augmentation:
         shift_bands: largest shift along the Mel axis, bands up or down.
         tilt_db: standard deviation of a slope over the whole frequency axis, dB from end to end.
         equaliser_db: standard deviation of each of the cosines of a random smooth curve, dB.
-        lowpass_share: share of crops that lose everything above a random band of the upper half.
+        lowpass_share: share of crops that lose everything above some frequency: half of them above a random band of the
+            upper half, half above one of `lowpass_hz`, which is where low sample rates end. What is no music is often
+            recorded at one of those; without music that is, too, a network takes the end for the sign of a voice.
         noise_share: share of crops that get a noise floor.
         noise_db: the noise floor lies between these two, dB below the loudest point.
         mask_bands: widest hole in frequency, bands; two per crop. None by default: holes cost 12 points
@@ -38,7 +41,8 @@ class Augmentation:
     shift_bands: float = 4.0
     tilt_db: float = 3.0
     equaliser_db: float = 1.5
-    lowpass_share: float = 0.1
+    lowpass_share: float = 0.3
+    lowpass_hz: tuple[float, ...] = (4000.0, 5512.5, 8000.0)
     noise_share: float = 0.1
     noise_db: tuple[float, float] = (-60.0, -35.0)
     mask_bands: int = 0
@@ -47,7 +51,7 @@ class Augmentation:
     mixup: float = 0.2
 
 
-NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (-60.0, -35.0), 0, 0.0, 0.0, 0.0)
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, noise_share=0.0, jitter_db=0.0, mixup=0.0)
 
 
 def source_frames(front_end: FrontEnd, settings: Augmentation) -> int:
@@ -94,7 +98,7 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     x += curve[:, tf.newaxis] / front_end.level_step_db
 
     loudest = tf.reduce_max(x, axis=(1, 2), keepdims=True)
-    choice = uniform(7, [batch, 4], 0.0, 1.0)
+    choice = uniform(7, [batch, 2], 0.0, 1.0)
     floor = loudest + (
         (settings.noise_db[0] + choice[:, 0:1, None] * (settings.noise_db[1] - settings.noise_db[0]))
         / front_end.level_step_db
@@ -102,9 +106,25 @@ def vary(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed
     # Noise power in one band and frame has an exponential distribution; about 5 dB of spread in decibels. One
     # pattern does for a batch: random numbers would be the most expensive part of all this.
     noise = floor + normal(8, [1, frames, bands], 5.0 / front_end.level_step_db)
-    x = tf.where(choice[:, 1:2, None] < settings.noise_share, tf.maximum(x, noise), x)
-    cut = tf.where(choice[:, 2:3] < settings.lowpass_share, 0.6 + 0.4 * choice[:, 3:4], 2.0) * bands
-    return tf.where((tf.range(bands, dtype=tf.float32)[tf.newaxis] > cut)[:, tf.newaxis], 0.0, x)
+    return tf.where(choice[:, 1:2, None] < settings.noise_share, tf.maximum(x, noise), x)
+
+
+def lowpass(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """Silence (level 0) above some band in a share of the crops, as old recordings and low sample rates have it.
+
+    After blending: whatever plays along would fill what is empty.
+
+    Args:
+        levels: float32 [batch, frames, mel_bands].
+    """
+    bands = front_end.mel_bands
+    share, which, where = tf.unstack(tf.random.stateless_uniform([3, tf.shape(levels)[0], 1, 1], seed))
+    anywhere = (0.6 + 0.4 * where) * bands
+    ends = tf.constant([bands_below(front_end, hz) for hz in settings.lowpass_hz], tf.float32)
+    at_a_rate = tf.gather(ends, tf.cast(where * len(settings.lowpass_hz), tf.int32))
+    cut = tf.where(which < 0.5, at_a_rate, anywhere)
+    silent = (share < settings.lowpass_share) & (tf.range(bands, dtype=tf.float32) >= cut)
+    return tf.where(silent, 0.0, levels)
 
 
 def mask(levels: tf.Tensor, front_end: FrontEnd, settings: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:

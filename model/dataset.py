@@ -104,13 +104,14 @@ def training_batches(
         epoch: tf.Tensor, index: tf.Tensor, x: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         own = tf.random.stateless_uniform([2], tf.stack([epoch, -1 - index]), minval=None, maxval=None, dtype=tf.int32)
-        seeds = tf.unstack(tf.random.split(own, 3))
+        seeds = tf.unstack(tf.random.split(own, 4))
         x = augment.vary(x, front_end, settings, seed=seeds[0])
         x += _BLEND_PEAK - tf.reduce_max(x, axis=(1, 2), keepdims=True)
         share = augment.blend_shares(tf.shape(x)[0], settings, seed=seeds[1])
         # Crops are shuffled, so the next one in the batch is a random partner.
         x = augment.blend(x, front_end, share)
-        x = augment.to_levels(augment.mask(x, front_end, settings, seed=seeds[2]))
+        x = augment.lowpass(x, front_end, settings, seed=seeds[2])
+        x = augment.to_levels(augment.mask(x, front_end, settings, seed=seeds[3]))
         count, step = front_end.segments_per_chunk, front_end.chunk_step_frames
         x = tf.reshape(x[:, : count * step], [batch_size, count, step, front_end.mel_bands])
         words = {GENRES: claimed} | (table.of(row, table.claims) if table is not None else {})

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.errors import UsageError
+from features.mel import bands_below
 from model import shardset
 from model.bundle import Bundle, load_model
 from model.dataset import chunk_logits
@@ -47,17 +48,21 @@ class Heard:
     fold: int = 0
 
 
-def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> list[Heard]:
+def listen(
+    bundles: Sequence[Bundle], shards: ShardSet, split: str | None, *, lowpass_hz: float | None = None
+) -> list[Heard]:
     """Ask each bundle about the labelled tracks that it was not trained on, those of other genres too.
 
     Args:
         split: which; None for the fold that each bundle held out of its training splits.
+        lowpass_hz: let them hear nothing above it.
 
     Raises:
         UsageError: no labelled track there, a bundle that held no fold out, or bundles that hear other labels.
         BundleError: a bundle cannot be loaded.
     """
     heard: list[Heard] = []
+    bands = bands_below(shards.front_end, lowpass_hz) if lowpass_hz else None
     for bundle in bundles:
         if bundle.front_end != shards.front_end:
             raise UsageError(f"{shards.path}: another front end: {shards.front_end.differences(bundle.front_end)}")
@@ -72,7 +77,11 @@ def listen(bundles: Sequence[Bundle], shards: ShardSet, split: str | None) -> li
         for features, labels in shardset.read(shards, splits, fold=None if split else tuple(fold)):
             claimed = tuple(bundle.labels.index(genre) for genre in labels.genres if genre in bundle.labels)
             if labels.genres:
-                logits = chunk_logits(network, features.log_mel, shards.front_end)
+                log_mel = features.log_mel
+                if bands is not None:
+                    log_mel = log_mel.copy()
+                    log_mel[:, bands:] = 0
+                logits = chunk_logits(network, log_mel, shards.front_end)
                 heard.append(Heard(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0))
     if not any(track.claimed for track in heard):
         raise UsageError(f"{shards.path}: no track of a known genre in {split or 'the held-out folds'}")
@@ -216,8 +225,14 @@ def fit(heard: Sequence[Heard], genres: int) -> Calibration:
     return dataclasses.replace(fitted, unknown_threshold=line)
 
 
-def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The same as `said`, by what was fitted on the other half of the artists."""
+def cross_fitted(
+    heard: Sequence[Heard], genres: int, judged_on: Sequence[Heard] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The same as `said`, by what was fitted on the other half of the artists.
+
+    Args:
+        judged_on: what is said instead of those that are fitted on: of the same tracks, heard in another way.
+    """
     # By a hash of their own: by that of the folds, each half would be other networks' tracks.
     half = np.array([position(track.group, "half") < 0.5 for track in heard])
     scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
@@ -227,7 +242,7 @@ def cross_fitted(heard: Sequence[Heard], genres: int) -> tuple[NDArray[np.float3
         judged = np.flatnonzero(half == side)
         if not len(judged):
             continue
-        scores[judged], unknown[judged] = said([heard[int(i)] for i in judged], fit(fitted_on, genres))
+        scores[judged], unknown[judged] = said([(judged_on or heard)[int(i)] for i in judged], fit(fitted_on, genres))
     return scores, unknown
 
 

@@ -34,6 +34,13 @@ _TRACKS = "tracks.parquet"
     is_flag=True,
     help="Fit the calibration on these tracks, and judge it crosswise.",
 )
+@click.option(
+    "--lowpass",
+    "lowpass_hz",
+    type=click.FloatRange(min=500),
+    metavar="HZ",
+    help="Measure on the tracks without all that is above, as low sample rates and old recordings are.",
+)
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
@@ -44,6 +51,7 @@ def command(
     against: Path | None,
     card: Path | None,
     fit: bool,
+    lowpass_hz: float | None,
     quiet: bool,
     debug: bool,
 ) -> None:
@@ -56,6 +64,8 @@ def command(
     from model import bundle
     from pipelines.storage.copies import bundle_at, shards_at
 
+    if card and lowpass_hz:
+        raise UsageError("--lowpass: a model card is about whole recordings; leave out --card")
     other = _tracks(against) if against else None
     dataset = shards_at(shards)
     loaded = [bundle_at(one) for one in bundles]
@@ -63,10 +73,11 @@ def command(
         from model import card as cards
         from model import evaluate
 
-        heard = evaluate.listen(loaded, dataset, split)
+        whole = evaluate.listen(loaded, dataset, split)
+        heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz) if lowpass_hz else whole
         first = loaded[0]
-        fitted = evaluate.fit(heard, len(first.labels)) if fit else first.calibration
-        judged = evaluate.cross_fitted(heard, len(first.labels)) if fit else evaluate.said(heard, fitted)
+        fitted = evaluate.fit(whole, len(first.labels)) if fit else first.calibration
+        judged = evaluate.cross_fitted(whole, len(first.labels), heard) if fit else evaluate.said(heard, fitted)
         figures = evaluate.measure(
             heard,
             first.labels,

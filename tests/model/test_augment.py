@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import librosa
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,12 +64,19 @@ def test_tilt_has_its_deviation_in_decibels():
 
 
 def test_lowpass_silences_everything_above_one_band_in_its_share_of_crops():
-    varied = vary(dataclasses.replace(NONE, lowpass_share=0.3), crops(NONE, batch=1000))
+    levels = tf.cast(crops(NONE, batch=1000), tf.float32)
+    settings = dataclasses.replace(NONE, lowpass_share=0.3)
+    varied = augment.lowpass(levels, FRONT_END, settings, seed=tf.constant([3, 4])).numpy()
     cut = (varied == 0).any(axis=(1, 2))
     assert 0.25 < cut.mean() < 0.35
     silent = (varied[cut] == 0).all(axis=1)
     assert all(np.diff(row.astype(int)).min() >= 0 for row in silent)  # once silent, silent to the top
     assert not silent[:, : int(0.6 * FRONT_END.mel_bands)].any()
+    # A sixth of them as if sampled at 16 kHz: here by librosa's peaks of bands, the last one below 8 kHz is heard.
+    peaks_hz = librosa.mel_frequencies(FRONT_END.mel_bands + 2, fmin=0, fmax=11_025)[1:-1]
+    loudest = (~silent).sum(axis=1)
+    at_8_khz = np.abs(peaks_hz[loudest - 1] - 8000) < 60
+    assert 0.1 < at_8_khz.mean() < 0.3
 
 
 def test_masks_are_no_wider_than_asked_and_leave_the_rest():

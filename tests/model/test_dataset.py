@@ -117,6 +117,13 @@ def test_blending_names_both_partners(shards):
     np.testing.assert_allclose(partner_weight * partner.sum(axis=1) / (partner @ WEIGHTS), 1 - share, atol=1e-6)
 
 
+def test_what_plays_along_does_not_fill_the_silence_of_an_old_recording(shards):
+    seen = batches(shards, settings=dataclasses.replace(NONE, mixup=0.5, lowpass_share=1.0))
+    empty = ~np.concatenate([levels for levels, _ in seen]).any(axis=(1, 2))
+    assert not empty[:, :9].any()
+    assert empty[:, -1].mean() > 0.7  # 0.84: the last of 16 bands, cut at random among the upper seven
+
+
 def test_held_out_artists_are_never_seen(shards):
     held_out = frozenset(f"artist train {number}" for number in range(8))  # all that are low
     claimed, *_ = words(batches(shards, claims=Claims(GENRES, {"genres": WEIGHTS}, held_out=held_out)))

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import math
 
+import librosa
 import numpy as np
 import pytest
 import tiny_shards
 from click.testing import CliRunner
 
 from features.errors import UsageError
-from model import bundle, evaluate
+from model import bundle, evaluate, shardset
+from model.dataset import chunk_logits
 from model.evaluate import Heard
 from model.network import build_cnn
 from model.voting import UNCALIBRATED, chunk_scores
@@ -148,6 +150,13 @@ def test_what_is_fitted_is_judged_on_the_other_half_of_the_artists():
     assert evaluate.reliability(scores.max(axis=1), right)["ece"] < 0.1
     assert (unknown < 0.5).all()
 
+    # Heard in another way, all of them are the last genre. What was fitted knows nothing of that.
+    dull = [dataclasses.replace(track, logits=heard(2, 0).logits) for track in tracks]
+    scores, _ = evaluate.cross_fitted(tracks, 3, dull)
+    assert (scores.argmax(axis=1) == 2).all()
+    right = scores.argmax(axis=1) == [track.claimed[0] for track in tracks]
+    assert evaluate.reliability(scores.max(axis=1), right)["ece"] > 0.2
+
 
 def test_folds_give_a_mean_and_a_spread():
     tracks = [heard(0, 0, fold=0), heard(0, 0, fold=0), heard(0, 0, fold=1), heard(1, 0, fold=1)]
@@ -226,6 +235,24 @@ def test_each_fold_is_asked_about_what_it_held_out(shards, tmp_path):
     tracks = evaluate.listen(folds, shards, None)
     assert sorted(track.track_id for track in tracks) == [f"train/{i:03d}.wav" for i in range(18)]
     assert len({track.fold for track in tracks}) > 1
+
+
+def test_with_a_lowpass_networks_hear_nothing_above_it(shards, tmp_path):
+    tracks = evaluate.listen([save(tmp_path, shards)], shards, "valid", lowpass_hz=2000.0)
+    network = bundle.load_model(bundle.load_config(tmp_path))
+    begins_hz = librosa.mel_frequencies(shards.front_end.mel_bands + 2, fmin=0, fmax=11_025)[:-2]
+    for (features, _), track in zip(shardset.read(shards, ["valid"]), tracks, strict=True):
+        dull = np.where(begins_hz < 2000, features.log_mel, 0).astype(np.uint8)
+        np.testing.assert_array_equal(track.logits, chunk_logits(network, dull, shards.front_end))
+        assert not np.array_equal(track.logits, chunk_logits(network, features.log_mel, shards.front_end))
+
+
+def test_a_card_does_not_tell_figures_of_dull_recordings(shards, tmp_path):
+    saved = str(save(tmp_path / "b", shards).path)
+    arguments = [saved, str(shards.path), "--split", "valid", "--output", str(tmp_path / "out"), "--lowpass", "8000"]
+    result = CliRunner().invoke(command, [*arguments, "--card", saved])
+    assert isinstance(result.exception, UsageError)
+    assert "--card" in str(result.exception)
 
 
 def test_a_bundle_that_held_nothing_out_needs_a_split(shards, tmp_path):
