@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke simulate
+.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -113,6 +113,9 @@ flink-test: $(READY)  ## A Flink cluster of two TaskManagers, one killed in the 
 
 prism-smoke: $(READY)  ## The same graph on Beam's Prism engine (built with Go, or PRISM=file)
 	$(RUN) deploy/smoke.py prism $(if $(PRISM),--prism $(PRISM))
+
+image-smoke: $(READY)  ## The worker image's steps in a clean folder, and its worker on Prism (Go; 4 GB in .cache/image)
+	$(RUN) deploy/smoke.py image $(if $(PRISM),--prism $(PRISM))
 
 clean:  ## Remove the environment, the demo and caches; never your results
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

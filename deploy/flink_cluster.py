@@ -23,7 +23,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -74,17 +73,6 @@ def flink_jars(given: Path | None) -> Path:
     if not list((folder / "lib").glob("flink-dist*.jar")):
         missing(f"{folder}: no lib/flink-dist*.jar in it, so this is no Flink")
     return folder / "lib"
-
-
-def boot_program() -> Path:
-    """Beam's own start of Python workers, of the installed version, from the Go module proxy."""
-    program = smoke.CACHE / "container"
-    if not program.exists():
-        module = f"github.com/apache/beam/sdks/v2/python/container@v{metadata.version('apache-beam')}"
-        if not shutil.which("go"):
-            missing("no Go here, and Beam's boot program has to be built with it")
-        smoke.run(["env", f"GOBIN={smoke.CACHE}", "go", "install", module])
-    return program
 
 
 def free_port() -> int:
@@ -185,7 +173,7 @@ def worker_script(folder: Path) -> Path:
     script = folder / "worker.sh"
     script.write_text(
         f'#!/bin/sh\nexport PATH="{Path(sys.executable).parent}:$PATH" PYTHONPATH="{smoke.ROOT}"\n'
-        f'export RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1\nexec "{boot_program()}" "$@"\n'
+        f'export RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1\nexec "{smoke.go_program("python/container")}" "$@"\n'
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return script
@@ -204,6 +192,8 @@ def main() -> None:
     smoke.CACHE.mkdir(exist_ok=True)
     if not shutil.which("java"):
         missing("no Java here, and Flink needs one (11 or 17)")
+    if not (arguments.only_cluster or shutil.which("go")):
+        missing("no Go here, and Beam's boot program has to be built with it")
     jar = None if arguments.only_cluster else job_server(arguments.jar)
     with cluster(flink_jars(arguments.flink)) as (flink, folder):
         if jar is None:

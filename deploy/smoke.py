@@ -2,16 +2,20 @@
 
     python deploy/smoke.py flink [--jar FILE]     embedded Flink; the job server jar comes from Maven
     python deploy/smoke.py prism [--prism FILE]   Beam's Prism; the binary is built with Go
+    python deploy/smoke.py image [--prism FILE]   Prism, and the worker of deploy/Dockerfile in a clean folder (4 GB)
 
-Both need nothing else running. Leaves with 0 when the rows are equal.
+None needs anything else running. Leaves with 0 when the rows are equal.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -27,14 +31,15 @@ PER_RUN = ["run_id", "processed_at"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("engine", choices=["flink", "prism"])
+    parser.add_argument("engine", choices=["flink", "prism", "image"])
     parser.add_argument("--jar", type=Path, help="Flink job server jar, instead of one from Maven")
     parser.add_argument("--prism", type=Path, help="Prism binary, instead of one built with Go")
     arguments = parser.parse_args()
     if arguments.engine == "flink":
         flags = flink_flags(arguments.jar or flink_job_server())
     else:
-        flags = prism_flags(arguments.prism or prism_binary())
+        prism = arguments.prism or go_program("go/cmd/prism")
+        flags = prism_flags(prism, *(["LOOPBACK"] if arguments.engine == "prism" else image_worker()))
     if not LIBRARY.is_dir():
         run([sys.executable, ROOT / "tests" / "synth.py", LIBRARY])
     here = tag("direct", [])
@@ -64,8 +69,31 @@ def flink_flags(jar: Path) -> list[str]:
     ]
 
 
-def prism_flags(binary: Path) -> list[str]:
-    return ["--runner", "PrismRunner", "--prism_location", str(binary), "--environment_type", "LOOPBACK"]
+def prism_flags(binary: Path, environment: str, command: Path | None = None) -> list[str]:
+    flags = ["--runner", "PrismRunner", "--prism_location", str(binary), "--environment_type", environment]
+    if command:
+        flags += ["--environment_config", json.dumps({"command": str(command)}), "--shared-filesystem"]
+    return flags
+
+
+def image_worker() -> tuple[str, Path]:
+    """The image without a container engine: its files, packages and variables, and Beam's boot program as its start."""
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    image, boot = CACHE / "image", go_program("python/container")
+    run([sys.executable, "-m", "venv", image])
+    with tempfile.TemporaryDirectory() as context:
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.M):
+            run(["cp", "-r", *line.split(), context])
+        extras = re.search(r"^ARG EXTRAS=(.*)", dockerfile, re.M)[1]
+        pip = [image / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run([*pip, "--constraint", ROOT / "constraints.txt", f"{context}[{extras}]"])
+    script = image / "worker.sh"
+    variables = re.search(r"^ENV (.*)", dockerfile, re.M)[1]
+    start = f'env -i HOME="{image}" PATH="{image}/bin:/usr/bin:/bin" {variables} "{boot}"'
+    # Prism 2.77 gives the worker's id in quotes, for a shell to take off.
+    script.write_text(f"#!/bin/sh\ncd '{image}' && eval 'exec {start}' \"$@\"\n")
+    script.chmod(0o755)
+    return "PROCESS", script
 
 
 def flink_job_server() -> Path:
@@ -81,13 +109,13 @@ def flink_job_server() -> Path:
     return jar
 
 
-def prism_binary() -> Path:
-    """Prism of the installed Beam's version, built from the Go module proxy."""
-    binary = CACHE / "prism"
-    if not binary.exists():
-        module = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{metadata.version('apache-beam')}"
+def go_program(package: str) -> Path:
+    """A program of the installed Beam's version, built from the Go module proxy."""
+    program = CACHE / Path(package).name
+    if not program.exists():
+        module = f"github.com/apache/beam/sdks/v2/{package}@v{metadata.version('apache-beam')}"
         run(["env", f"GOBIN={CACHE}", "go", "install", module])
-    return binary
+    return program
 
 
 def run(command: list) -> None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -90,4 +91,12 @@ def run_staged(url: str) -> None:
 
 
 if __name__ == "__main__":
-    run_staged(sys.argv[1])
+    code = 1
+    try:
+        run_staged(sys.argv[1])
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)  # an interpreter with TensorFlow and gRPC in it was seen to hang in its last garbage collection

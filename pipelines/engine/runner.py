@@ -10,9 +10,13 @@ import shutil
 import socket
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from features.errors import UsageError
 from pipelines.storage.places import local_path
+
+if TYPE_CHECKING:
+    import apache_beam as beam
 
 # Named in full: "DirectRunner" would first try to download another engine (Prism), and which of the two ran
 # would depend on details of the graph.
@@ -22,6 +26,8 @@ WORKER_TIMEOUT_S = 600.0
 _ADDRESSES = ("job_endpoint", "flink_master")  # flags that name a server: HOST:PORT, unless Beam has it within itself
 _WITHIN_BEAM = ("embed", "[local]", "[auto]", "[collection]")
 _FILES = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")  # flags that name a file, or its URL
+# Without these Beam would look into gcloud's settings for a region, and make a bucket that nobody has asked for.
+_DATAFLOW_NEEDS = {"project": "PROJECT", "region": "REGION", "temp_location": "gs://BUCKET/tmp"}
 _ANSWER_S = 10.0  # that a server may take
 _RUNNERS_HERE = {"directrunner", "fnapirunner", "prismrunner", "interactiverunner"}
 
@@ -98,7 +104,7 @@ class Engine:
             _check_answers(name, self._flag(name))
         for name in _FILES:
             file = self._flag(name)
-            if file and "://" not in file and not os.path.exists(file):
+            if file and "://" not in file and not os.path.isfile(file):
                 raise UsageError(f"--{name} {file}: no such file")
         java = os.path.join(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
         if kind.startswith(("flink", "spark")) and not self._flag("job_endpoint") and not shutil.which(java):
@@ -107,6 +113,11 @@ class Engine:
                 "17), correct JAVA_HOME, or name a job server that runs elsewhere with --job_endpoint HOST:PORT"
             )
         if kind.startswith("dataflow"):
+            missing = [f"--{name} {value}" for name, value in _DATAFLOW_NEEDS.items() if not self._flag(name)]
+            if missing:
+                raise UsageError(f"--runner {self.runner} needs {', '.join(missing)}: add what is missing")
+            if not (temporary := self._flag("temp_location") or "").startswith("gs://"):
+                raise UsageError(f"--temp_location {temporary}: Dataflow reaches gs:// only; write gs://BUCKET/tmp")
             try:
                 import google.cloud.dataflow  # noqa: F401  # Beam does without until the job is to be sent
             except ImportError as error:
@@ -116,14 +127,14 @@ class Engine:
         self._check_beam()
 
     def _check_beam(self) -> None:
-        """Let Beam make a pipeline of the flags, which it looks at in doing so."""
+        """Let Beam make a pipeline of the flags, which it looks at in doing so, and fetch what it would start."""
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said):
-                beam.Pipeline(options=PipelineOptions(self.beam_flags()))
+                _fetch_job_server(beam.Pipeline(options=PipelineOptions(self.beam_flags())))
         except SystemExit:  # argparse, which has said why
             reason = said.getvalue().rpartition("error: ")[2]
         except Exception as error:
@@ -166,6 +177,21 @@ class Engine:
         if self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
         return flags
+
+
+def _fetch_job_server(pipeline: beam.Pipeline) -> None:
+    """Fetch the program that a runner starts where no --job_endpoint is named; raises whatever Beam says against it."""
+    from apache_beam.options.pipeline_options import JobServerOptions, PortableOptions
+    from apache_beam.runners.portability.job_server import SubprocessJobServer
+    from apache_beam.runners.portability.portable_runner import PortableRunner
+
+    if not isinstance(pipeline.runner, PortableRunner) or pipeline.options.view_as(PortableOptions).job_endpoint:
+        return
+    pipeline.options.view_as(JobServerOptions).artifacts_dir = os.devnull  # else a folder is made
+    server = pipeline.runner.default_job_server(pipeline.options)
+    server = getattr(server, "_job_server", server)  # what ends it with the driver
+    if isinstance(server, SubprocessJobServer):
+        server.subprocess_cmd_and_endpoint()
 
 
 def _check_answers(name: str, address: str | None) -> None:

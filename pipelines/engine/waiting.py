@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from features.errors import UsageError
 from pipelines.engine.attempts import EngineError
 
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
 _POLL_S = 2.0
+# What a worker says comes as the text of its traceback, wherever the runner puts that.
+_MISTAKE = re.compile(rf"^\s*{UsageError.__module__}\.UsageError: (.+?)(?: \[while running .*)?$", re.MULTILINE)
 
 
 def wait_for(result: PipelineResult, begun: Callable[[], bool], timeout_s: float) -> None:
@@ -27,6 +31,7 @@ def wait_for(result: PipelineResult, begun: Callable[[], bool], timeout_s: float
 
     Raises:
         EngineError: no worker came up in time; the job is cancelled.
+        UsageError: a worker has said what a person has to mend, such as its versions: no other job will do better.
         Exception: whatever the runner says of a job that failed.
     """
     failure: list[BaseException] = []
@@ -52,6 +57,8 @@ def wait_for(result: PipelineResult, begun: Callable[[], bool], timeout_s: float
                 "--environment_type, --environment_config and the image or worker pool that they name"
             )
     if failure:
+        if mistakes := _MISTAKE.findall(str(failure[0])):
+            raise UsageError(mistakes[-1]) from failure[0]
         raise failure[0]
 
 

@@ -19,7 +19,8 @@ from features.errors import BundleError, GenrebeamError
 from model.bundle import METRICS, SHIPPED, load_config
 from pipelines.dataset import journal
 from pipelines.dataset.corrections import Correction, read_corrections, words_of
-from pipelines.dataset.dataset import REJECTS_DIR, existing
+from pipelines.dataset.dataset import JOURNAL_DIR, REJECTS_DIR, Dataset, existing
+from pipelines.dataset.keys import keys_of
 from pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
 from pipelines.tags.policy import Heard, TagPolicy, decide
 from pipelines.tags.read import TagValues
@@ -144,8 +145,7 @@ def summarise(place: Place) -> Summary:
     summary.blends = [(one, other, count) for (one, other), count in blends.most_common(_PAIRS)]
     summary.models = [(*model, count) for model, count in models.most_common()]
     summary.rejects = _rejects(dataset)
-    applied = journal.read(dataset, ["uri", "action"])
-    summary.written = pc.count_distinct(applied.filter(pc.equal(applied["action"], journal.APPLY))["uri"]).as_py()
+    summary.written = _written(dataset)
     summary.runs = _runs(dataset)
     summary.card = _card(summary)
     return summary
@@ -198,6 +198,14 @@ def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: co
         names = words_of(genre) if is_said else (genre,) if genre else ()
         heard = Heard(tuple((name, float(is_sure)) for name in names), "", "", when, corrected=is_said)
         plan[decide(TagValues(before, {}), heard, policy).outcome.value] += count
+
+
+def _written(dataset: Dataset) -> int:
+    """Files that were ever to be changed."""
+    files = [keys_of(())]
+    for table in dataset.tables(JOURNAL_DIR, ["uri", "action"]):
+        files.append(keys_of(table.filter(pc.equal(table["action"], journal.APPLY))["uri"].to_pylist()))
+    return len(np.unique(np.concatenate(files)))
 
 
 def _rejects(dataset: Any) -> list[tuple[str, int, str, list[str]]]:

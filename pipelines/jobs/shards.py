@@ -313,7 +313,6 @@ def write_shards(
     """
     if not plans:
         raise UsageError("no track of the library has a label; compare the names in --labels with the library's")
-    engine.check()
     folder = folder_at(place)
     engine.check_places([("--output", folder.uri), *(("the track", t.uri) for p in plans for t, _ in p.tracks)])
     with folder.lock():

@@ -2,9 +2,9 @@
 
 A bucket that exists on paper only is listed, compared with what is done, and written into a plan; a stand-in for the
 engine reads the plan part by part and writes a row for each track; then files are merged and counted. Once more: all is
-"done before". Then the report, what `apply` reads before it looks at any file, the CSV, and, over a journal of as many
-files, what `undo` reads before it looks at any. Prints CPU seconds of the driver (what a busy machine does not falsify)
-and its peak memory, each command in a process of its own.
+"done before". Then what `apply` reads before it looks at any file, the CSV, and, over a journal of as many files, what
+`undo` reads before it looks at any, and the report. Prints CPU seconds of the driver (what a busy machine does not
+falsify) and its peak memory, each command in a process of its own.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def main() -> None:
         return
     print(f"{arguments.tracks:,} tracks")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-        for what in ("first", "again", "report", "apply", "export", "undo"):
+        for what in ("first", "again", "apply", "export", "undo", "report"):
             if what == "undo":
                 subprocess.run([sys.executable, __file__, "--journal", f"{scratch}/out"], check=True)
             command = [sys.executable, __file__, "--tracks", str(arguments.tracks), "--act", what, f"{scratch}/out"]

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import buckets
+import pyarrow.parquet as pq
 import pytest
 import synth
 from dataflow import Dataflow
 
+from model import shardset
 from pipelines.dataset.ledger import newest_results
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +140,33 @@ def test_a_template_is_written_and_claims_no_run_until_it_is_launched(cloud, loc
     cloud.create(json.loads(cloud.bucket.blob("templates/tag").download_as_bytes()))
     cloud.wait()
     assert newest_results("gs://b/out").drop_columns(PER_RUN).to_pylist() == local_rows
+
+
+def test_shards_hold_the_same_as_those_of_this_machine(cloud, library, tmp_path):
+    def contents(folder):
+        """What lies in a folder of shards, without where the library was and when it was written there."""
+        found = shardset.load(folder)
+        records = [
+            (*(getattr(track.track, name) for name in ("track_id", "size")), track.audio, track.log_mel.tolist(), said)
+            for track, said in shardset.read(found, ["train"])
+        ]
+        rejects = pq.read_table(folder / "rejects.parquet", columns=["track_id", "stage", "error"]).to_pylist()
+        return found.splits, found.labels, found.notes, records, rejects
+
+    def fetched():
+        folder = tmp_path / "fetched"
+        folder.mkdir(exist_ok=True)
+        for blob in cloud.bucket.list_blobs(prefix="shards/", delimiter="/"):
+            blob.download_to_filename(folder / blob.name.partition("/")[2])
+        return folder
+
+    labels = tmp_path / "labels.csv"
+    labels.write_text("track_id,genre\n0.mp3,blues\n1.flac,jazz\n2.wav,rock\nbroken.mp3,rock\n")
+    options = ("--labels", labels, "--split-shares", "train=1", "--tracks-per-shard", "2")
+    genrebeam("shards", library, "--output", tmp_path / "here", *options, "--workers", "1")
+    shown = launch(cloud, tmp_path, "shards", "gs://b/music", "--output", "gs://b/shards", *options)
+    assert "tracks 3" in shown and "rejected: 1" in shown
+    assert contents(fetched()) == contents(tmp_path / "here")
+    assert len(cloud.jobs) == 1
+    launch(cloud, tmp_path, "shards", "gs://b/music", "--output", "gs://b/shards", *options)
+    assert len(cloud.jobs) == 1  # what is finished is not submitted again

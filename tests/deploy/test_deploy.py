@@ -27,6 +27,11 @@ def test_the_image_has_the_tested_beam():
     assert re.search(r"^USER (?!root)", dockerfile, re.M)
 
 
+def test_the_worker_starts_where_its_user_may_write():
+    *_, starts = re.findall(r"^(USER|WORKDIR) (\S+)", (DEPLOY / "Dockerfile").read_text(), re.M)
+    assert starts == ("WORKDIR", "/home/genrebeam")
+
+
 def test_what_the_image_copies_is_there_and_not_ignored():
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for line in re.findall(r"^COPY (?!--from)(.*)$", (DEPLOY / "Dockerfile").read_text(), re.M):

@@ -1,5 +1,6 @@
 """Beam's flags are told from ours, the local engine is named, and what a launch would fail for is said before."""
 
+import importlib.util
 import socket
 
 import pytest
@@ -44,6 +45,7 @@ def test_no_workers_are_refused():
 
 
 DATAFLOW, FLINK = "DataflowRunner", "FlinkRunner"
+PLACED = ("--project=p", "--region=r")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,14 @@ def deaf():
         ("PrismRunner", ("--dry_run",), "--runner PrismRunner: argument --dry_run: expected one argument"),
         ("NoRunner", (), "--runner NoRunner: Unexpected pipeline runner: NoRunner. Valid values are"),
         ("no.such.Runner", (), "--runner no.such.Runner: No module named 'no'"),
-        (DATAFLOW, (), r"--runner DataflowRunner.*(pip install 'genrebeam\[gcp\]'|Missing required option: region)"),
+        ("PrismRunner", ("--prism_location", "."), "--prism_location .: no such file"),
+        ("PrismRunner", ("--prism_location", "http://127.0.0.1/prism"), "--prism_location URL is not .*Release page"),
+        ("PrismRunner", ("--environment_type", "PROCESS"), "process_command is required"),
+        ("PortableRunner", (), "--runner PortableRunner: You must specify a --job_endpoint"),
+        ("SparkRunner", ("--job_endpoint", "127.0.0.1:PORT"), r"--job_endpoint 127.0.0.1:\d+: nobody answers"),
+        (DATAFLOW, (), "needs --project PROJECT, --region REGION, --temp_location gs://BUCKET/tmp: add"),
+        (DATAFLOW, ("--project=p", "--temp_location=gs://b/t"), "DataflowRunner needs --region REGION: add"),
+        (DATAFLOW, (*PLACED, "--temp_location=/tmp/t"), "--temp_location /tmp/t: Dataflow reaches gs:// only"),
     ],
 )
 def test_what_a_launch_would_fail_for_is_one_line_before_any_work(deaf, runner, flags, says):
@@ -112,6 +121,24 @@ def test_a_job_server_in_java_needs_java_unless_it_runs_elsewhere(monkeypatch, t
         Engine(FLINK, flags=("--flink_master", "[local]")).check()
     with socket.create_server(("127.0.0.1", 0)) as server:
         Engine(FLINK, flags=(f"--job_endpoint=127.0.0.1:{server.getsockname()[1]}",)).check()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("google.cloud.dataflow") is not None, reason="Google's packages are here")
+def test_dataflow_needs_googles_packages():
+    with pytest.raises(UsageError, match=r"needs Google's packages: pip install 'genrebeam\[gcp\]'"):
+        Engine(DATAFLOW, flags=(*PLACED, "--temp_location=gs://b/t")).check()
+
+
+def test_a_jar_that_cannot_be_fetched_is_said_before(deaf, monkeypatch, tmp_path):
+    """The java that is found here is never started."""
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.touch(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    jar = f"http://127.0.0.1:{deaf}/no.jar"
+    for runner, name in ((FLINK, "flink"), ("SparkRunner", "spark")):
+        with pytest.raises(UsageError, match=f"--runner {runner}: Unable to fetch remote job server jar at {jar}"):
+            Engine(runner, flags=(f"--{name}_job_server_jar", jar, "--jar_cache_dir", str(tmp_path))).check()
 
 
 def test_a_worker_of_other_versions_says_so_before_it_does_anything(monkeypatch):

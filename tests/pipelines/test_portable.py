@@ -107,9 +107,10 @@ def test_what_a_cluster_cannot_reach_is_refused_before_anything_starts(options: 
         (["/music", "--output", OUT], "LIBRARY /music: the workers of FlinkRunner cannot see"),
         (["gs://bucket/music", "--output", "shards"], "--output shards: the workers of FlinkRunner cannot see"),
         (["gs://bucket/music", "--output", OUT, "--worker-timeout", "0"], "--worker-timeout must be between"),
+        (["gs://bucket/music", "--output", OUT, "--template_location", "gs://b/t"], "--template_location: only `tag`"),
     ],
 )
-def test_shards_on_a_cluster_refuse_places_of_this_machine_in_one_line(tmp_path, arguments, says) -> None:
+def test_shards_on_a_cluster_refuse_in_one_line_before_they_look_for_tracks(tmp_path, arguments, says) -> None:
     command = [sys.executable, "-m", "pipelines", "shards", *arguments, "--runner", "FlinkRunner"]
     done = subprocess.run([*command, "--flink_master", "host:8081"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
@@ -117,13 +118,7 @@ def test_shards_on_a_cluster_refuse_places_of_this_machine_in_one_line(tmp_path,
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("run", ["shards", "apply"])
-def test_only_tag_can_be_a_template(tmp_path, run) -> None:
+def test_applying_cannot_be_a_template(tmp_path) -> None:
     engine = Engine("DataflowRunner", flags=("--template_location=gs://bucket/template",))
     with pytest.raises(UsageError, match="--template_location: only `tag`"):
-        if run == "apply":
-            apply_on_runner(tmp_path, ApplyOptions(yes=True), engine, console=Console())
-        else:
-            source = shards.AudioSource(ExtractConfig(FrontEnd()))
-            plans = [shards.ShardPlan("train-0", "train", ())]
-            shards.write_shards(plans, source, tmp_path, front_end=FrontEnd(), labels=(), engine=engine)
+        apply_on_runner(tmp_path, ApplyOptions(yes=True), engine, console=Console())

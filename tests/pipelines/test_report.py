@@ -135,6 +135,18 @@ def test_the_plan_agrees_with_a_dry_run(tmp_path):
     assert plan == {"write": 3, "kept": 1, "held": 1, "unsure": 1}
 
 
+def test_a_file_that_was_written_more_than_once_counts_once(tmp_path):
+    songs = [tagfiles.make(tmp_path, "mp3", name) for name in ("once", "twice", "never")]
+    heard = {song: [("blues", 0.1 if song.stem == "never" else 0.9)] for song in songs}
+    tagfiles.results(tmp_path / "out", heard, root=tmp_path)
+    assert summarise(tmp_path / "out").written == 0
+    for _ in range(2):
+        tagfiles.apply_all(tmp_path / "out", policy="overwrite", dry_run=False)
+        correct(tmp_path / "out", "twice.mp3", "Zouk")
+    assert read_genres(songs[1]) == ("Zouk",)
+    assert summarise(tmp_path / "out").written == 2
+
+
 def test_damaged_files_are_listed_the_worst_first(dataset):
     assert "Damaged" not in to_html(summarise(dataset))
     rows = tagfiles.result_rows({Track(f"/m/{n}.mp3", f"{n}.mp3", 1, 0.0): [("rock", 0.9)] for n in "pqr"}, when=at(9))

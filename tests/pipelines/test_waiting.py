@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from features.errors import UsageError
 from pipelines.engine import waiting
 from pipelines.engine.attempts import EngineError
 from pipelines.engine.waiting import wait_for
@@ -49,3 +50,19 @@ def test_what_the_runner_says_of_a_failed_job_is_passed_on():
     job.ended.set()
     with pytest.raises(RuntimeError, match="prematurely"):
         wait_for(job, lambda: False, timeout_s=5)
+
+
+@pytest.mark.parametrize("step", ["", " [while running 'Name its parts-ptransform-12']"])
+def test_what_a_person_has_to_mend_is_told_from_the_text_of_a_workers_traceback(step):
+    said = (
+        "java.lang.RuntimeException: Error received from SDK harness for instruction 2: Traceback",
+        '  File "plan.py", line 42, in setup',
+        "    raise UsageError(",
+        f"features.errors.UsageError: this worker has Python 3.10, make it anew{step}",
+        "\tat org.apache.beam.runners.fnexecution",
+    )
+    job = Job(RuntimeError("\n".join(said)))
+    job.ended.set()
+    with pytest.raises(UsageError) as raised:
+        wait_for(job, lambda: True, timeout_s=5)
+    assert str(raised.value) == "this worker has Python 3.10, make it anew"
