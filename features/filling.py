@@ -53,7 +53,8 @@ class FillingFile(io.RawIOBase):
         for block in range(self._at // _BLOCK_BYTES, -(-stop // _BLOCK_BYTES)):
             if not self._there[block]:
                 self._fill_from(block, stop)
-        count = os.preadv(self._file.fileno(), [buffer], self._at)
+        self._file.seek(self._at)
+        count = self._file.readinto(buffer) or 0
         self._at += count
         return count
 
@@ -72,7 +73,7 @@ class FillingFile(io.RawIOBase):
         start = block * _BLOCK_BYTES
         if start != self._row_to:
             self._row_from = start
-        end = max(stop, start + min(start - self._row_from, _LARGEST_BYTES))
+        end = min(max(stop, 2 * start - self._row_from), start + _LARGEST_BYTES)
         last = block
         while last < len(self._there) and not self._there[last] and last * _BLOCK_BYTES < end:
             last += 1

@@ -22,7 +22,7 @@ class FarAway:
     """A file to be filled with another one's bytes; counts them."""
 
     def __init__(self, original, path):
-        self.original, self.path, self.bytes, self.asked = original, path, 0, 0
+        self.original, self.path, self.bytes, self.asked, self.most = original, path, 0, 0, 0
         path.write_bytes(b"")
         os.truncate(path, original.stat().st_size)
 
@@ -33,6 +33,7 @@ class FarAway:
             copy.write(file.read(stop - start))
         self.bytes += stop - start
         self.asked += 1
+        self.most = max(self.most, stop - start)
 
 
 @pytest.fixture
@@ -99,10 +100,12 @@ def test_reads_like_the_file_that_it_is_a_copy_of(tmp_path_factory, size, reads)
     assert there.bytes == size
 
 
-def test_reading_on_and_on_asks_seldom(tmp_path):
-    (tmp_path / "original").write_bytes(bytes(20_000_000))
+@pytest.mark.parametrize("at_once", [4096, 50_000_000])
+def test_reading_on_and_on_asks_seldom_and_never_for_very_much(tmp_path, at_once):
+    (tmp_path / "original").write_bytes(bytes(50_000_000))
     there = FarAway(tmp_path / "original", tmp_path / "copy")
     with FillingFile(str(there.path), there.fill) as file:
-        while file.read(4096):
+        while file.read(at_once):
             pass
     assert there.asked < 15
+    assert there.most <= 1 << 24
