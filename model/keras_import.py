@@ -28,4 +28,6 @@ def _not_imported(*names: str) -> Iterator[None]:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _not_imported("matplotlib", "sklearn"):
     import keras  # noqa: F401
-    import tensorflow  # noqa: F401
+    import tensorflow
+
+__all__ = ["tensorflow"]

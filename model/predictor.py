@@ -56,7 +56,7 @@ class BundlePredictor:
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
-        import tensorflow as tf
+        from model.keras_import import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         self.on_gpu = bool(gpus)
