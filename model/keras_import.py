@@ -12,7 +12,7 @@ from collections.abc import Iterator
 def _not_imported(*names: str) -> Iterator[None]:
     """Let `import` find none of these packages.
 
-    Keras imports plotting and scikit-learn wherever they are installed, for features that prediction does
+    Keras imports plotting, scikit-learn and pandas wherever they are installed, for features that prediction does
     not have: a third of its import time, which every worker would pay at every start.
     """
     hidden = [name for name in names if name not in sys.modules]
@@ -26,7 +26,7 @@ def _not_imported(*names: str) -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _not_imported("matplotlib", "sklearn"):
+with _not_imported("matplotlib", "pandas", "sklearn"):
     import keras  # noqa: F401
     import tensorflow
 

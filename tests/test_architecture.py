@@ -75,10 +75,10 @@ def test_what_must_start_fast_imports_nothing_heavy(module, absent):
     assert output.stdout.split() == []
 
 
-def test_prediction_does_not_wait_for_plotting_and_scikit_learn():
+def test_prediction_does_not_wait_for_plotting_scikit_learn_and_pandas():
     code = (
         "import sys; from model.bundle import DEFAULT, load_config; from model.predictor import BundlePredictor; "
-        "BundlePredictor(load_config(DEFAULT)); print(*{'matplotlib', 'sklearn'} & set(sys.modules))"
+        "BundlePredictor(load_config(DEFAULT)); print(*{'matplotlib', 'pandas', 'sklearn'} & set(sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert output.stdout.split() == []
