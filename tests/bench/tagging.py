@@ -360,7 +360,9 @@ def bench_startup(scratch: Path, data: Path) -> None:
 
 
 def bench_memory(scratch: Path, data: Path) -> None:
-    """Peak memory of all processes together, for two files of ten hours and of four minutes: one for each worker."""
+    """Peak memory of all processes together: for two files of ten hours and of four minutes, one for each worker, and
+    for the library's clips, by the number of workers.
+    """
     minute = (synth.music(60, seed=1)[:, 0] * 32767).astype(np.int16)
     peaks = {}
     for name, minutes in (("four_minutes_MB", 4), ("ten_hours_MB", 600)):
@@ -372,6 +374,12 @@ def bench_memory(scratch: Path, data: Path) -> None:
         (path.parent / "again.flac").symlink_to(path)
         peaks[name] = tag(scratch / f"{name} out", path.parent).peak_bytes / 1e6
     show("peak memory of all processes, two workers", **peaks)
+    if (data / "library").is_dir():
+        by_workers = {
+            f"workers_{count}_MB": tag(scratch / f"by {count}", data / "library", workers=count).peak_bytes / 1e6
+            for count in range(1, 5)
+        }
+        show("peak memory of all processes, the library's clips", **by_workers)
 
 
 def bench_agreement(scratch: Path, data: Path) -> None:
