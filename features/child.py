@@ -168,7 +168,7 @@ def fill(start: int, stop: int) -> None:
     The child is not to know where files are, nor how to get at them. Raises TrackError.
     """
     timer = signal.setitimer(signal.ITIMER_REAL, 0)  # a slow store is no hanging decoder; it has time limits of its own
-    _send(_replies, _FILL, json.dumps([start, stop]).encode())
+    _send(_FILL, json.dumps([start, stop]).encode())
     _replies.flush()
     reply = json.loads(sys.stdin.buffer.readline())
     signal.setitimer(signal.ITIMER_REAL, timer[0])
@@ -177,9 +177,9 @@ def fill(start: int, stop: int) -> None:
         raise getattr(errors, name)(message)
 
 
-def _send(replies: IO[bytes], kind: bytes, payload: bytes) -> None:
-    replies.write(_HEADER.pack(kind, len(payload)))
-    replies.write(payload)
+def _send(kind: bytes, payload: bytes) -> None:
+    _replies.write(_HEADER.pack(kind, len(payload)))
+    _replies.write(payload)
 
 
 def main() -> None:
@@ -191,7 +191,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Whatever a C library prints must not end up between the messages.
     global _replies
-    replies = _replies = os.fdopen(os.dup(1), "wb")
+    _replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -200,22 +200,22 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_REAL, stall_s)
             for item in answer(json.loads(line)):
                 if isinstance(item, bytes):
-                    _send(replies, _PART, item)
+                    _send(_PART, item)
                 else:
-                    _send(replies, _ANSWER, json.dumps(item).encode())
+                    _send(_ANSWER, json.dumps(item).encode())
                 signal.setitimer(signal.ITIMER_REAL, stall_s)
         except errors.TrackError as error:
-            _send(replies, _ERROR, json.dumps([type(error).__name__, str(error)]).encode())
+            _send(_ERROR, json.dumps([type(error).__name__, str(error)]).encode())
         except MemoryError:
             message = f"decoding needs more than {memory_bytes >> 20} MiB"
-            _send(replies, _ERROR, json.dumps([errors.DecoderOutOfMemory.__name__, message]).encode())
+            _send(_ERROR, json.dumps([errors.DecoderOutOfMemory.__name__, message]).encode())
         except BrokenPipeError:
             return
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
-            _send(replies, _ERROR, json.dumps([errors.DecodeFailed.__name__, message]).encode())
+            _send(_ERROR, json.dumps([errors.DecodeFailed.__name__, message]).encode())
         signal.setitimer(signal.ITIMER_REAL, 0)
-        replies.flush()
+        _replies.flush()
 
 
 if __name__ == "__main__":

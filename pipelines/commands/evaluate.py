@@ -73,8 +73,8 @@ def command(
         from model import card as cards
         from model import evaluate
 
-        whole = evaluate.listen(loaded, dataset, split)
-        heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz) if lowpass_hz else whole
+        heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz)
+        whole = evaluate.listen(loaded, dataset, split) if fit and lowpass_hz else heard
         first = loaded[0]
         fitted = evaluate.fit(whole, len(first.labels)) if fit else first.calibration
         judged = evaluate.cross_fitted(whole, len(first.labels), heard) if fit else evaluate.said(heard, fitted)

@@ -10,7 +10,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing import forkserver
@@ -22,8 +21,6 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWo
 from google.protobuf import json_format, text_format
 
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
-# Imported libraries have started no thread that a fork would miss, on Linux; on macOS frameworks may have.
-CAN_FORK = sys.platform == "linux"
 
 
 def fork_workers(imports: Sequence[str]) -> None:

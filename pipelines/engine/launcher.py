@@ -25,8 +25,7 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forking: Sequence[str
     """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
 
     Args:
-        forking: what the workers that Beam starts there are to have imported, where they can be forks; None to leave
-            them to Beam.
+        forking: what the workers that Beam starts there are to have imported; None to leave them to Beam.
 
     Raises:
         GenrebeamError: as `act` raised it.
@@ -64,10 +63,9 @@ def _act(
     failure: Exception | None = None
     try:
         if forking is not None:
-            from pipelines.engine.forks import CAN_FORK, fork_workers
+            from pipelines.engine.forks import fork_workers
 
-            if CAN_FORK:
-                fork_workers(forking)
+            fork_workers(forking)
         result = act(*arguments)
     except GenrebeamError as error:
         failure = error

@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import socket
+import sys
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -75,11 +76,14 @@ class Engine:
             return embedded or self.runner.rpartition(".")[2].lower() in _RUNNERS_HERE
         return environment.upper() == "LOOPBACK"
 
-    @property
-    def starts_workers(self) -> bool:
-        """Whether Beam's local runner starts worker processes, and does not work itself."""
+    def forking(self, *imports: str) -> tuple[str, ...] | None:
+        """What local workers are to have imported before they are forked, for `run_apart`; None where none are.
+
+        Imported libraries have started no thread that a fork would miss, on Linux; on macOS frameworks may have.
+        """
         named = self._flag("direct_running_mode") == "multi_processing"
-        return self.is_local and (named or (self.runner is None and self.workers > 1))
+        starts_workers = self.is_local and (named or (self.runner is None and self.workers > 1))
+        return imports if starts_workers and sys.platform == "linux" else None
 
     @property
     def writes_template(self) -> str | None:

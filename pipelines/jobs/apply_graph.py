@@ -55,7 +55,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
                 pass  # nothing to do
             elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
-                    forking = ("pipelines.graph",) if engine.starts_workers else None
+                    forking = engine.forking("pipelines.graph")
                     counts = run_apart(_run, engine, plan, task, progress.name, forking=forking)
             else:
                 counts = _run(engine, plan, task)

@@ -326,8 +326,8 @@ def write_shards(
         if todo:
             write_plan(folder, _PLAN, [pa.Table.from_pylist([p.to_row() for p in todo])], len(todo))
             try:
-                forking = ("pipelines.graph",) if engine.starts_workers else None
-                run = functools.partial(run_apart, _run, forking=forking) if engine.is_local else _run
+                apart = functools.partial(run_apart, _run, forking=engine.forking("pipelines.graph"))
+                run = apart if engine.is_local else _run
                 run(engine, source, folder, front_end)
             finally:
                 remove_plan(folder, _PLAN)

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
 _NOT_AUDIO = "NotAudio"
-_IMPORTS = ("model.keras_import", "pipelines.graph")  # by workers
 _FOUND = 50_000  # files that were found, in memory at a time
 FEATURES_SUFFIX = ".tfrecord"
 
@@ -332,7 +331,7 @@ class _Run:
             self._job = job = dataclasses.replace(job, options=options, progress=progress)
             if self._watcher:
                 self._follow(self._watcher, progress)
-            run_apart(_run_watched, job, forking=_IMPORTS if options.engine.starts_workers else None)
+            run_apart(_run_watched, job, forking=options.engine.forking("model.keras_import", "pipelines.graph"))
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
                 remove_plan(folder, job.plan)

@@ -20,9 +20,11 @@ import tempfile
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import IO, Any, BinaryIO, Protocol, TypeVar, cast
 
 from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
+
+Answer = TypeVar("Answer")
 
 _BLOCK = 1 << 20
 _READS = 3  # attempts at one body: the libraries try requests again, and S3's does not try a body that broke off
@@ -118,18 +120,18 @@ def stat(uri: str) -> Seen:
 def read(uri: str, file: IO[bytes]) -> Seen:
     """Write one consistent state of an object into a seekable file; raises as `stat`."""
     store, bucket, name = _locate(uri)
-    attempt = 1
-    while True:
+
+    def once() -> Seen:
         file.seek(0)
         file.truncate()
-        try:
-            seen = store.read(bucket, name, file)
-            file.flush()
-            return seen
-        except StoreError as error:
-            if error.status or attempt == _READS:
-                raise _unreadable(error) from error
-        attempt += 1
+        seen = store.read(bucket, name, file)
+        file.flush()
+        return seen
+
+    try:
+        return _tried(once)
+    except StoreError as error:
+        raise _unreadable(error) from error
 
 
 def replace_if_unchanged(uri: str, path: str, seen: Seen) -> Seen | None:
@@ -197,23 +199,25 @@ def open_object(uri: str) -> BinaryIO:
         size = store.stat(bucket, name).size
     except StoreError as error:
         raise _os_error(error) from error
-    raw = _Parts(lambda start, stop: _range(store, bucket, name, start, stop), size)
+    raw = _Parts(lambda start, stop: _tried(lambda: store.read_range(bucket, name, start, stop)), size)
     return cast(BinaryIO, io.BufferedReader(raw, _BLOCK))
 
 
 def read_range(uri: str, start: int, stop: int) -> bytes:
     """Bytes of an object; raises as `stat`."""
+    store, bucket, name = _locate(uri)
     try:
-        return _range(*_locate(uri), start, stop)
+        return _tried(lambda: store.read_range(bucket, name, start, stop))
     except StoreError as error:
         raise _unreadable(error) from error
 
 
-def _range(store: Store, bucket: str, name: str, start: int, stop: int) -> bytes:
+def _tried(read: Callable[[], Answer]) -> Answer:
+    """What a read gives; again, where there was no answer."""
     attempt = 1
     while True:
         try:
-            return store.read_range(bucket, name, start, stop)
+            return read()
         except StoreError as error:
             if error.status or attempt == _READS:
                 raise
