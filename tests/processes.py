@@ -6,17 +6,12 @@ import psutil
 
 
 def workers_of(driver: psutil.Process) -> list[psutil.Process]:
-    """Beam's workers: forks of a process that never works itself."""
+    """Beam's workers: forks of the engine, which the driver has spawned."""
     found = []
-    for process in driver.children(recursive=True):
+    for engine in driver.children():
         try:
-            parent = process.parent()
-            if parent and _is_forkserver(process) and _is_forkserver(parent):
-                found.append(process)
+            called = engine.cmdline()
+            found += [child for child in engine.children() if child.cmdline() == called]
         except psutil.NoSuchProcess:
             pass  # it has ended since it was listed
     return found
-
-
-def _is_forkserver(process: psutil.Process) -> bool:
-    return any("multiprocessing.forkserver" in argument for argument in process.cmdline())

@@ -1,4 +1,4 @@
-"""Local workers as forks of one process that has imported what they need: its memory and seconds are spent once.
+"""Local workers as forks of the engine, which has imported what they need: its memory and seconds are spent once.
 
 Beam starts each of its local workers as a fresh interpreter, which then imports Beam and TensorFlow for itself: three
 seconds of CPU and two hundred megabytes that all of them could share.
@@ -6,66 +6,104 @@ seconds of CPU and two hundred megabytes that all of them could share.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gc
+import importlib
 import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
-from multiprocessing import forkserver
-from typing import Any
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
-from apache_beam.portability import python_urns
-from apache_beam.portability.api import endpoints_pb2
-from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
-from google.protobuf import json_format, text_format
-
+# Beam itself, gRPC above all, starts threads when it works: these are imported where a process shall fork.
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
-def fork_workers(imports: Sequence[str]) -> None:
-    """From now on this process gets its workers as forks; the process that they are forks of is started now.
+@dataclasses.dataclass(frozen=True)
+class Forks:
+    """How many workers to fork, and what they are to have imported by then, which starts no thread that they need."""
+
+    workers: int
+    imports: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def workers_forked(forks: Forks, engines: Connection) -> Iterator[None]:
+    """Fork workers now, while this process has a single thread; Beam finds them waiting when it wants to start some.
 
     Args:
-        imports: modules to import beforehand. They must start no threads that they rely on.
+        engines: what the engine alone may hold: as long as anybody does, whoever reads from it takes it for alive.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_WORKER, *imports])
-    forkserver.ensure_running()
+    for module in (_WORKER, *forks.imports):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what all share is not worth searching, which would copy it for each
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe(duplex=False) for _ in range(forks.workers)]
+    waiting: list[tuple[BaseProcess, Connection]] = []
+    for theirs, ours in pipes:
+        others = [end for pipe in pipes for end in pipe if end is not theirs]
+        process = context.Process(target=_work, args=(theirs, [engines, *others]))
+        process.start()
+        waiting.append((process, ours))
+    for theirs, _ in pipes:
+        theirs.close()
+    _hand_out(waiting)
+    try:
+        yield
+    finally:
+        for _, ours in waiting:
+            ours.close()  # they end, having nothing to wait for
+
+
+def _hand_out(waiting: list[tuple[BaseProcess, Connection]]) -> None:
+    """Have Beam take its local workers from these, and start more in its own way if it wants more."""
+    from apache_beam.portability import python_urns
+    from apache_beam.portability.api import endpoints_pb2
+    from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
+    from google.protobuf import json_format, text_format
 
     @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
-    class ForkedWorkerHandler(GrpcWorkerHandler):
-        """Beam's SubprocessSdkWorkerHandler with a fork. What workers log goes where the engine's does."""
-
-        def __init__(self, command: bytes, *arguments: Any) -> None:
-            super().__init__(*arguments)
-
+    class ForkedWorkerHandler(SubprocessSdkWorkerHandler):
         def start_worker(self) -> None:
-            about = self.provision_info.provision_info
-            environment = {
-                "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(
-                    endpoints_pb2.ApiServiceDescriptor(url=self.control_address)
-                ),
-                "PIPELINE_OPTIONS": json_format.MessageToJson(about.pipeline_options),
-                "WORKER_ID": self.worker_id,
-            }
-            self._process = context.Process(target=_work, args=(environment,))
-            self._process.start()
-            # The name is Beam's: pipelines/engine/launcher.py knows by it what has ended.
-            self._thread = threading.Thread(name="run_worker", target=self._wait)
-            self._thread.start()
-
-        def stop_worker(self) -> None:
-            self._thread.join()
-
-        def _wait(self) -> None:
-            self._process.join()
-            if self._process.exitcode:
-                raise RuntimeError(f"a worker process ended with {self._process.exitcode}")
+            if not waiting:
+                super().start_worker()
+                return
+            process, connection = waiting.pop()
+            control = endpoints_pb2.ApiServiceDescriptor(url=self.control_address)
+            options = self.provision_info.provision_info.pipeline_options
+            connection.send(
+                {
+                    "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(control),
+                    "PIPELINE_OPTIONS": json_format.MessageToJson(options),
+                    "WORKER_ID": self.worker_id,
+                }
+            )
+            # Beam's name for such a thread: pipelines/engine/launcher.py knows by it what has ended.
+            self.worker_thread = threading.Thread(name="run_worker", target=_wait, args=(process,))
+            self.worker_thread.start()
 
 
-def _work(environment: dict[str, str]) -> None:
-    gc.freeze()  # what all workers share is not worth searching, which would copy it for each
+def _wait(process: BaseProcess) -> None:
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"a worker process ended with {process.exitcode}")
+
+
+def _work(orders: Connection, not_ours: list[Connection]) -> None:
+    """A worker: waits for what Beam wants it to know, and becomes what Beam would have started with that.
+
+    What it logs goes where the engine's does.
+    """
+    for connection in not_ours:
+        connection.close()
+    try:
+        environment = orders.recv()
+    except EOFError:
+        return  # nobody wants it
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger().handlers[0].setLevel(logging.WARNING)  # Beam makes its logger say all
     os.environ.update(environment)

@@ -11,21 +11,24 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from features.errors import GenrebeamError
+
+if TYPE_CHECKING:
+    from pipelines.engine.forks import Forks
 
 _LONGEST_MESSAGE = 20_000
 Result = TypeVar("Result")
 
 
-def run_apart(act: Callable[..., Result], *arguments: Any, forking: Sequence[str] | None = None) -> Result:
+def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None = None) -> Result:
     """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
 
     Args:
-        forking: what the workers that Beam starts there are to have imported; None to leave them to Beam.
+        forks: the workers that Beam is to find there; None to leave them to Beam.
 
     Raises:
         GenrebeamError: as `act` raised it.
@@ -33,7 +36,7 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forking: Sequence[str
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_act, args=(theirs, forking, act, arguments))
+    process = context.Process(target=_act, args=(theirs, forks, act, arguments))
     process.start()
     theirs.close()
     try:
@@ -53,20 +56,19 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forking: Sequence[str
         process.join()
 
 
-def _act(
-    answer: Connection, forking: Sequence[str] | None, act: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _act(answer: Connection, forks: Forks | None, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)  # a group of its own, with all the workers that it starts
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.excepthook = lambda failed: _end_with_worker(answer, failed)
     result: Any = None
     failure: Exception | None = None
     try:
-        if forking is not None:
-            from pipelines.engine.forks import fork_workers
+        with contextlib.ExitStack() as stack:
+            if forks is not None:
+                from pipelines.engine.forks import workers_forked
 
-            fork_workers(forking)
-        result = act(*arguments)
+                stack.enter_context(workers_forked(forks, answer))
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+            result = act(*arguments)
     except GenrebeamError as error:
         failure = error
     except Exception as error:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from features.errors import UsageError
+from pipelines.engine.forks import Forks
 from pipelines.storage.places import local_path
 
 if TYPE_CHECKING:
@@ -76,14 +77,16 @@ class Engine:
             return embedded or self.runner.rpartition(".")[2].lower() in _RUNNERS_HERE
         return environment.upper() == "LOOPBACK"
 
-    def forking(self, *imports: str) -> tuple[str, ...] | None:
-        """What local workers are to have imported before they are forked, for `run_apart`; None where none are.
+    def forks(self, *imports: str) -> Forks | None:
+        """The local workers to fork once these modules are imported, for `run_apart`; None where none are forked.
 
         Imported libraries have started no thread that a fork would miss, on Linux; on macOS frameworks may have.
         """
         named = self._flag("direct_running_mode") == "multi_processing"
         starts_workers = self.is_local and (named or (self.runner is None and self.workers > 1))
-        return imports if starts_workers and sys.platform == "linux" else None
+        if not starts_workers or sys.platform != "linux":
+            return None
+        return Forks(int(self._flag("direct_num_workers") or self.workers) or usable_cores(), imports)
 
     @property
     def writes_template(self) -> str | None:
@@ -177,10 +180,10 @@ class Engine:
         """Command line flags for Beam's PipelineOptions."""
         if self.runner is not None:
             return [f"--runner={self.runner}", *self.flags]
-        flags = [f"--runner={LOCAL_RUNNER}", *self.flags]
+        flags = [f"--runner={LOCAL_RUNNER}"]
         if self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
-        return flags
+        return [*flags, *self.flags]  # whoever names Beam's own flags means them
 
 
 def _fetch_job_server(pipeline: beam.Pipeline) -> None:

@@ -55,8 +55,8 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
                 pass  # nothing to do
             elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
-                    forking = engine.forking("pipelines.graph")
-                    counts = run_apart(_run, engine, plan, task, progress.name, forking=forking)
+                    forks = engine.forks("pipelines.graph")
+                    counts = run_apart(_run, engine, plan, task, progress.name, forks=forks)
             else:
                 counts = _run(engine, plan, task)
         finally:

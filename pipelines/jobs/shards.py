@@ -326,7 +326,7 @@ def write_shards(
         if todo:
             write_plan(folder, _PLAN, [pa.Table.from_pylist([p.to_row() for p in todo])], len(todo))
             try:
-                apart = functools.partial(run_apart, _run, forking=engine.forking("pipelines.graph"))
+                apart = functools.partial(run_apart, _run, forks=engine.forks("pipelines.graph"))
                 run = apart if engine.is_local else _run
                 run(engine, source, folder, front_end)
             finally:

@@ -331,7 +331,7 @@ class _Run:
             self._job = job = dataclasses.replace(job, options=options, progress=progress)
             if self._watcher:
                 self._follow(self._watcher, progress)
-            run_apart(_run_watched, job, forking=options.engine.forking("model.keras_import", "pipelines.graph"))
+            run_apart(_run_watched, job, forks=options.engine.forks("model.keras_import", "pipelines.graph"))
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
                 remove_plan(folder, job.plan)
