@@ -32,8 +32,8 @@ _MEANINGS = {
 }
 
 _LIMITS = """\
-- It knows its labels and nothing else. How well it tells that music is of none of them, the table above says; speech,
-  noise and other things that are no music were not among what it learned from.
+- It knows its labels and nothing else. How well it tells that something is of none of them, the table above says of
+  what was measured there, be it music or not; of anything else nothing is known.
 - The confidence of a track is calibrated for the mean vote on music like that of the training data; elsewhere it is a
   ranking, not a probability.
 - Genres are what the sources of the labels meant by them. Pop, rock, disco and country overlap.

@@ -25,10 +25,13 @@ def logit(p):
     return np.log(p) - np.log1p(-np.asarray(p))
 
 
-def heard(answer, claimed, *, group="x", confidence=0.9, unknown=1e-6, track_id="t", fold=0, chunks=4):
-    """A track of whose chunks each gives `answer` that confidence, and "none of these" that of `unknown`."""
+def heard(answer, claimed, *, group="x", confidence=0.9, unknown=1e-6, track_id="t", fold=0, chunks=4, second=None):
+    """A track of whose chunks each gives `answer` that confidence, "none of these" that of `unknown`, and `second`,
+    if there is one, 0.6."""
     p = np.full(4, (1 - confidence) / 2)
     p[answer], p[3] = confidence, unknown
+    if second is not None:
+        p[second] = 0.6
     claims = claimed if isinstance(claimed, tuple) else (claimed,)
     return Heard(track_id, group, claims, np.tile(logit(p), (chunks, 1)).astype(np.float32), fold)
 
@@ -107,6 +110,15 @@ def test_an_answer_is_right_that_is_among_several():
     assert figures["several_claimed"]["answer_among_them"] == 0.5
     assert figures["confusion"] == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]  # of tracks of one genre
     assert figures["per_genre"]["b"]["tracks"] == 2  # in the first place
+
+
+def test_second_answers_are_judged_over_all_tracks():
+    """Only of some is a second genre true, and who reads an answer does not know of which."""
+    tracks = [heard(0, (0, 1), second=1), heard(0, 0, second=1), heard(0, 0, second=2), heard(0, (0, 2), second=2)]
+    second = evaluate.measure(tracks, LABELS)["second_answers"]
+    assert second["right"] == 0.5
+    sure = second["coverage"][4]
+    assert (sure["min_confidence"], sure["answered"], sure["right_of_answered"]) == (0.5, 1.0, 0.5)
 
 
 def test_the_line_lets_through_what_may_be_written_of_other_music():
