@@ -14,6 +14,7 @@ import contextlib
 import csv
 import datetime as dt
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -41,7 +43,7 @@ import synth  # noqa: E402
 
 SONG_S = 240
 ROUNDS = 10
-MANY = 20  # copies of the four songs
+MANY = 40  # copies of the four songs
 COVERAGES_S = (30, 60, 120)
 FIGURES: dict[str, dict[str, float]] = {}
 
@@ -187,6 +189,21 @@ def decode(path: Path) -> None:
             pass
 
 
+def decode_all(paths: list[Path]) -> None:
+    with silence():
+        for path in paths:
+            decode(path)
+
+
+def decoding_at_once(songs: list[Path], processes: int) -> float:
+    """Wall seconds a song, where so many processes do nothing but decode: what company costs on this machine."""
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(decode_all, [songs] * processes))  # all are there
+        began = time.monotonic()
+        list(pool.map(decode_all, [songs * ROUNDS] * processes))
+        return (time.monotonic() - began) / processes / len(songs) / ROUNDS
+
+
 def decode_ffmpeg(path: Path) -> None:
     import av
 
@@ -318,6 +335,7 @@ def bench_whole(scratch: Path, data: Path) -> None:
         CPU_s_per_hour_of_audio=3600 / SONG_S * one,
         x_real_time_per_core=SONG_S / one,
         two_workers_as_fast_as_one_times=one_wall / two_wall,
+        two_decoders_as_fast_as_one_times=decoding_at_once(songs, 1) / decoding_at_once(songs, 2),
     )
     for seconds in COVERAGES_S:
         options = ("--coverage", seconds)
