@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-# Beam itself, gRPC above all, starts threads when it works: these are imported where a process shall fork.
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
@@ -32,7 +31,9 @@ class Forks:
 
 @contextlib.contextmanager
 def workers_forked(forks: Forks, engines: Connection) -> Iterator[None]:
-    """Fork workers now, while this process has a single thread; Beam finds them waiting when it wants to start some.
+    """Fork workers now, before this process begins to work; Beam finds them waiting when it wants to start some.
+
+    The threads that there are by then belong to OpenBLAS and jemalloc, which know forks and start them anew.
 
     Args:
         engines: what the engine alone may hold: as long as anybody does, whoever reads from it takes it for alive.
