@@ -37,10 +37,10 @@ class Augmentation:
         mixup: parameter of the symmetric beta distribution that two crops are blended by; 0 for none.
     """
 
-    stretch: float = 0.15
-    shift_bands: float = 4.0
-    tilt_db: float = 3.0
-    equaliser_db: float = 1.5
+    stretch: float = 0.1
+    shift_bands: float = 2.0
+    tilt_db: float = 1.5
+    equaliser_db: float = 0.75
     lowpass_share: float = 0.3
     lowpass_hz: tuple[float, ...] = (4000.0, 5512.5, 8000.0)
     noise_share: float = 0.1
@@ -48,7 +48,7 @@ class Augmentation:
     mask_bands: int = 0
     mask_s: float = 0.0
     jitter_db: float = 0.7
-    mixup: float = 0.2
+    mixup: float = 0.1
 
 
 NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, noise_share=0.0, jitter_db=0.0, mixup=0.0)
