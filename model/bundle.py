@@ -210,8 +210,9 @@ def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, calibr
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: not a readable Keras model: {error}") from error
     said = dataclasses.asdict(calibration)
-    if not calibration.genre_offsets:
-        del said["genre_offsets"]  # bundles from before there were any keep their fingerprints
+    for name in ("genre_offsets", "further"):  # bundles from before there were any keep their fingerprints
+        if said[name] == getattr(UNCALIBRATED, name):
+            del said[name]
     meaning = {"labels": labels, "front_end": front_end.fingerprint(), "calibration": said}
     digest.update(json.dumps(meaning, sort_keys=True).encode())
     return digest.hexdigest()[:16]

@@ -96,7 +96,8 @@ def text(bundle: Bundle, figures: Mapping[str, Any], *, measured_on: str) -> str
         f"{front_end.level_floor_db:g} dB) to logits [batch, chunks, {len(bundle.labels) + 1}]: one for each genre, "
         "that it fits, and a last one, that none does. A genre's score is "
         f"sigmoid(logit / {calibration.temperature:g} + {calibration.offset:g}) times the probability that the music "
-        f"is known; from {calibration.unknown_threshold:g} on, the last one says that it is of none of these. "
+        f"is known; a track's is their mean, to the power {calibration.further:g} for all genres but the best; "
+        f"from {calibration.unknown_threshold:g} on, the last score says that it is of none of these. "
         f"Gain makes no difference to the network.{_offsets(bundle)}",
         "",
         *_words(bundle),

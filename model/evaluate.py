@@ -21,13 +21,18 @@ from model.bundle import Bundle, load_model
 from model.dataset import chunk_logits
 from model.shardset import ShardSet
 from model.splits import normal_group, position
-from model.voting import MIN_CONFIDENCE, UNCALIBRATED, UNKNOWN, Calibration, chunk_scores, on_the_line
+from model.voting import (
+    MIN_CONFIDENCE,
+    UNCALIBRATED,
+    UNKNOWN,
+    Calibration,
+    as_answers,
+    chunk_scores,
+    on_the_line,
+)
 
 _RESAMPLES = 2000  # of the bootstrap
 _BINS = 10  # of the reliability curve
-# How much the first, second and third answer of a track count where confidence is fitted. One curve does not fit all
-# three: with equal weights the first is right more often than it says (docs/experiments.md, sixth round).
-_ANSWERS = np.array([1.0, 0.3, 0.1])
 MAX_BACKGROUND = 0.15  # share of the music of other genres that may be written
 
 
@@ -106,28 +111,29 @@ def said(heard: Sequence[Heard], calibration: Calibration) -> tuple[NDArray[np.f
     """What tagging says of tracks: scores float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
     where UNKNOWN is the line."""
     scores = track_scores((track.logits for track in heard), calibration)
-    return scores[:, :-1], on_the_line(scores[:, -1], calibration.unknown_threshold)
+    return as_answers(scores[:, :-1], calibration.further), on_the_line(scores[:, -1], calibration.unknown_threshold)
 
 
 def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
-    """How logits become probabilities: first in which order genres come, then how probable the best answers are.
+    """How logits become probabilities: in which order genres come, how probable the best is, and how the others are.
 
     Args:
         logits: [chunks, genres + 1] of each track.
         claimed: float32 [tracks, genres], 1 for each genre that is claimed of a track.
     """
     offsets = fit_order(logits, claimed, fit_pair(logits, claimed, UNCALIBRATED))
-    return fit_pair(logits, claimed, dataclasses.replace(UNCALIBRATED, genre_offsets=offsets))
+    fitted = fit_pair(logits, claimed, dataclasses.replace(UNCALIBRATED, genre_offsets=offsets))
+    return dataclasses.replace(fitted, further=fit_further(track_scores(logits, fitted)[:, :-1], claimed))
 
 
 def fit_pair(
     logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32], calibration: Calibration
 ) -> Calibration:
-    """Temperature and offset at which the three best answers of the tracks are the likeliest to be what is claimed.
+    """Temperature and offset at which the best answers of the tracks are the likeliest to be what is claimed.
 
     After Platt (1999) and Guo et al. (2017), but over tracks: chunks of a track agree less than they should for being
-    the same music, and their mean is softer than each. The best answers, because these are what is shown and written;
-    the first most, by `_ANSWERS`.
+    the same music, and their mean is softer than each. Of the best answers alone, which are what is shown and written
+    first; `fit_further` is for the others.
 
     Args:
         logits, claimed: as for `fit_confidence`.
@@ -136,26 +142,45 @@ def fit_pair(
     from scipy.optimize import minimize
 
     lengths = np.array([len(track) for track in logits])
-    plain = track_scores(logits, calibration)[:, :-1]
-    best = np.argsort(-plain, axis=1)[:, : len(_ANSWERS)]
-    true = np.take_along_axis(claimed, best, axis=1)
-    # The chunks of all tracks, one below the other, each with its track's best genres.
-    chunks, shown = np.concatenate(logits), best.repeat(lengths, axis=0)
-    chunks[:, :-1] += np.array(calibration.genre_offsets or 0.0, np.float32)
-    said = np.concatenate([np.take_along_axis(chunks, shown, axis=1), chunks[:, -1:]], axis=1)
+    best = track_scores(logits, calibration)[:, :-1].argmax(axis=1)
+    true = claimed[np.arange(len(best)), best]
+    # The chunks of all tracks, one below the other, each with its track's best genre.
+    chunks, shown = np.concatenate(logits), best.repeat(lengths)
+    offsets = np.array(calibration.genre_offsets or np.zeros(claimed.shape[1]), np.float32)
+    said = np.stack([chunks[np.arange(len(shown)), shown] + offsets[shown], chunks[:, -1]], axis=1)
     starts = np.r_[0, lengths[:-1].cumsum()]
 
     def pair(values: NDArray[np.float64]) -> Calibration:
         return Calibration(round(math.exp(min(max(float(values[0]), -3.0), 3.0)), 4), round(float(values[1]), 4))
 
     def loss(values: NDArray[np.float64]) -> float:
-        scores = chunk_scores(said, pair(values))[:, :-1]
-        shares = np.clip(np.add.reduceat(scores, starts) / lengths[:, np.newaxis], 1e-6, 1 - 1e-6)
-        likely = true * np.log(shares) + (1 - true) * np.log1p(-shares)
-        return float(-(likely * _ANSWERS[: best.shape[1]]).mean())
+        scores = chunk_scores(said, pair(values))[:, 0]
+        return -_likelihood(np.add.reduceat(scores, starts) / lengths, true)
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
     return dataclasses.replace(pair(found), genre_offsets=calibration.genre_offsets)
+
+
+def fit_further(scores: NDArray[np.float32], claimed: NDArray[np.float32]) -> float:
+    """The power, 1 to 4, of the mean votes at which the second and third answers are the likeliest to be claimed.
+
+    Args:
+        scores: float32 [tracks, genres], mean votes.
+        claimed: as for `fit_confidence`.
+    """
+    from scipy.optimize import minimize_scalar
+
+    others = np.argsort(-scores, axis=1)[:, 1:3]
+    votes, true = (np.take_along_axis(matrix, others, axis=1) for matrix in (scores, claimed))
+    if not votes.size:
+        return 1.0
+    return round(float(minimize_scalar(lambda power: -_likelihood(votes**power, true), bounds=(1, 4)).x), 4)
+
+
+def _likelihood(said: NDArray[Any], true: NDArray[Any]) -> float:
+    """The mean logarithm of the probability of what is true, where `said` are the probabilities that it is."""
+    sure = np.clip(said, 1e-6, 1 - 1e-6)
+    return float((true * np.log(sure) + (1 - true) * np.log1p(-sure)).mean())
 
 
 def fit_order(

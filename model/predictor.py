@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from features.config import FrontEnd
 from model.bundle import Bundle, load_model
-from model.voting import chunk_scores
+from model.voting import UNCALIBRATED, Calibration, chunk_scores
 
 
 class Predictor(Protocol):
     """Anything that scores chunks.
 
     Attributes:
-        unknown_threshold: where it draws the line for "none of these" (model/voting.py).
+        calibration: how it makes scores of logits, and what votes make of scores (model/voting.py).
         batch_size: segments (features/chunks.py) in one call.
         on_gpu: whether it leaves the processor to others while it predicts.
     """
 
     labels: tuple[str, ...]
-    unknown_threshold: float
+    calibration: Calibration
     front_end: FrontEnd
     batch_size: int
     on_gpu: bool
@@ -67,8 +67,7 @@ class BundlePredictor:
                 tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             pass  # TensorFlow is running already: whoever started it has decided
-        self.labels, self._calibration = bundle.labels, bundle.calibration
-        self.unknown_threshold = bundle.calibration.unknown_threshold
+        self.labels, self.calibration = bundle.labels, bundle.calibration
         self.front_end = bundle.front_end
         self.batch_size = batch_size
         network = load_model(bundle)
@@ -81,7 +80,7 @@ class BundlePredictor:
         self._logits = logits
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return chunk_scores(self._logits(segments).numpy(), self._calibration)
+        return chunk_scores(self._logits(segments).numpy(), self.calibration)
 
 
 class PlaceholderPredictor:
@@ -90,7 +89,7 @@ class PlaceholderPredictor:
     For tests and for trying out a pipeline; its answers are deterministic and mean nothing.
     """
 
-    unknown_threshold = 0.5
+    calibration = UNCALIBRATED
     on_gpu = False
 
     def __init__(self, labels: tuple[str, ...], front_end: FrontEnd, *, batch_size: int = 64) -> None:

@@ -23,6 +23,8 @@ class Calibration:
         unknown_threshold: probability of "none of these" from which on a track counts as that.
         genre_offsets: what comes to the logits of each genre before that; none for nothing. They set right in which
             order genres come: in training rare genres count more than they occur.
+        further: power of the vote for all genres of a track but its best. A second genre is true less often than a
+            first of the same score: that there is a better one speaks against it.
 
     Raises:
         ValueError: a value out of range.
@@ -32,12 +34,15 @@ class Calibration:
     offset: float = 0.0
     unknown_threshold: float = 0.5
     genre_offsets: tuple[float, ...] = ()
+    further: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
         if not 0 < self.unknown_threshold < 1:
             raise ValueError(f"unknown_threshold must lie between 0 and 1, not {self.unknown_threshold}")
+        if not self.further >= 1:
+            raise ValueError(f"further must be at least 1, not {self.further}")
 
 
 UNCALIBRATED = Calibration()
@@ -71,6 +76,16 @@ def on_the_line(probability: Scores, threshold: float) -> Scores:
     """
     odds, line = probability * (1 - threshold), (1 - probability) * threshold
     return np.asarray(odds / (odds + line), np.float32)
+
+
+def as_answers(scores: Scores, further: float) -> Scores:
+    """The mean votes of tracks as the probabilities of their answers: all but the best of a row to the power `further`.
+
+    Args:
+        scores: float32 [..., genres], in 0..1.
+    """
+    best = scores.max(axis=-1, keepdims=True)
+    return np.where(scores == best, scores, scores**further)
 
 
 def mean(probabilities: Scores) -> Scores:
@@ -129,7 +144,7 @@ def decide(
     front_end: FrontEnd,
     *,
     stretches_s: Sequence[float] = (),
-    unknown_threshold: float = 0.5,
+    calibration: Calibration = UNCALIBRATED,
     method: str = "mean",
     top_k: int = 3,
 ) -> tuple[Vote, Scores, NDArray[np.float64]]:
@@ -139,7 +154,7 @@ def decide(
         scores: float32 [chunks, genres + 1], as `Predictor.predict` gives them.
         log_mel: uint8 [frames, mel_bands] of the same track: silent chunks have no vote.
         stretches_s: where the stretches of the log-Mel begin in the track; none where it was heard as a whole.
-        unknown_threshold: where the bundle draws the line for "none of these".
+        calibration: the bundle's, by which the predictor has made scores of logits.
 
     Returns:
         The vote; the timeline, float32 [whole chunks, genres]: the genres' scores, zero where nothing is audible; where
@@ -147,13 +162,15 @@ def decide(
     """
     whole, starts_s = whole_chunks(len(scores), front_end, stretches_s)
     scores, heard = scores[whole], audible(chunks_of(log_mel, front_end), front_end)[whole]
-    result = vote(scores[heard, :-1], labels, method=method, top_k=top_k)
-    unknown = on_the_line(scores[heard, -1].mean(), unknown_threshold)
+    result = vote(scores[heard, :-1], labels, method=method, top_k=top_k, further=calibration.further)
+    unknown = on_the_line(scores[heard, -1].mean(), calibration.unknown_threshold)
     result = dataclasses.replace(result, unknown=float(unknown))
     return result, np.where(heard[:, None], scores[:, :-1], 0), starts_s
 
 
-def vote(probabilities: Scores, labels: Sequence[str], *, method: str = "mean", top_k: int = 3) -> Vote:
+def vote(
+    probabilities: Scores, labels: Sequence[str], *, method: str = "mean", top_k: int = 3, further: float = 1.0
+) -> Vote:
     """Let the chunks of one track vote.
 
     Args:
@@ -161,6 +178,7 @@ def vote(probabilities: Scores, labels: Sequence[str], *, method: str = "mean", 
         labels: the genres in the order of the columns.
         method: a key of METHODS; each one's docstring says what its number means.
         top_k: how many genres to report.
+        further: of the calibration, which is fitted to the mean; other votes are no probabilities and do without.
 
     Raises:
         ValueError: no chunks, a shape that does not fit the labels, or an unknown method.
@@ -170,6 +188,8 @@ def vote(probabilities: Scores, labels: Sequence[str], *, method: str = "mean", 
     if method not in METHODS:
         raise ValueError(f"vote must be one of {', '.join(METHODS)}, not {method!r}")
     scores = METHODS[method](probabilities)
+    if method == "mean":
+        scores = as_answers(scores, further)
     # Stable: equal scores keep the order of the labels, so that a rerun gives the same row.
     order = np.argsort(-scores, kind="stable")[:top_k]
     top = tuple((labels[i], float(scores[i])) for i in order)

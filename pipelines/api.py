@@ -185,7 +185,7 @@ class GenreTagger:
             labels,
             self.front_end,
             stretches_s=features.audio.stretches_s,
-            unknown_threshold=self._predictor.unknown_threshold,
+            calibration=self._predictor.calibration,
             method=self._vote,
             top_k=self._top_k,
         )

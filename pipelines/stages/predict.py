@@ -113,7 +113,7 @@ def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, co
         predictor.labels,
         predictor.front_end,
         stretches_s=audio.stretches_s,
-        unknown_threshold=predictor.unknown_threshold,
+        calibration=predictor.calibration,
         method=config.vote,
         top_k=config.top_k,
     )

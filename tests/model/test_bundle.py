@@ -50,9 +50,10 @@ def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, 
         {"calibration": Calibration(1.6)},
         {"calibration": Calibration(1.5, 0.1)},
         {"calibration": Calibration(1.5, genre_offsets=(0.0, 0.1, 0.0))},
+        {"calibration": Calibration(1.5, further=1.2)},
         {"labels": ("low", "high", "middle")},
     ],
-    ids=["temperature", "offset", "offset of a genre", "order of labels"],
+    ids=["temperature", "offset", "offset of a genre", "further genres", "order of labels"],
 )
 def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
     said = {

@@ -74,12 +74,25 @@ def test_calibration_error_is_the_gap_between_said_and_true():
 
 def test_calibration_makes_confidence_true():
     random = np.random.default_rng(0)
-    shown = random.choice([0.3, 0.8], (2000, 3))  # said with 30 or 80 %, claimed in 50 or 95 % of the cases
-    claimed = random.random((2000, 3)) < np.where(shown == 0.8, 0.95, 0.5)
-    logits = [logit(np.array([[*each, 1e-9]])) for each in shown]
-    fitted = evaluate.fit_confidence(logits, claimed.astype(np.float32))
-    said = chunk_scores(logit(np.array([[0.8, 0.3, 0.5, 1e-9]])), fitted)[0]
-    assert said[:2] == pytest.approx([0.95, 0.5], abs=0.03)
+    shown = random.choice([0.3, 0.8], 8000)  # said with 30 or 80 %, claimed in 50 or 95 % of the cases
+    claimed = random.random(8000) < np.where(shown == 0.8, 0.95, 0.5)
+    logits = [logit(np.array([[each, 1e-9]])) for each in shown]
+    fitted = evaluate.fit_confidence(logits, claimed.astype(np.float32)[:, np.newaxis])
+    said = chunk_scores(logit(np.array([[0.8, 1e-9], [0.3, 1e-9]])), fitted)
+    assert said[:, 0] == pytest.approx([0.95, 0.5], abs=0.03)
+
+
+def test_a_second_answer_is_calibrated_apart():
+    """That there is a better answer speaks against a genre: here it is as true as the power 1.7 of its vote."""
+    random = np.random.default_rng(0)
+    scores = np.sort(random.uniform(0.02, 0.98, (20_000, 3)), axis=1)[:, ::-1].astype(np.float32)
+    claimed = (random.random((20_000, 3)) < scores**1.7).astype(np.float32)
+    assert evaluate.fit_further(scores, claimed) == pytest.approx(1.7, abs=0.05)
+
+
+def test_who_knows_one_genre_has_no_second_answer():
+    tracks = [Heard(f"{n}", f"{n}", (0,), logit(np.array([[0.6 + n / 100, 1e-6]], np.float32))) for n in range(20)]
+    assert evaluate.fit(tracks, 1).further == 1.0
 
 
 def test_a_genre_that_a_network_says_too_rarely_comes_first_where_it_should():

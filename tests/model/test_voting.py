@@ -49,6 +49,20 @@ def test_the_three_ways_differ_where_they_should():
     assert vote(scores, LABELS, method="majority").confidence == pytest.approx(2 / 3, abs=0.06)
 
 
+@given(chunk_probabilities())
+def test_what_is_not_the_best_counts_by_a_power(scores):
+    plain, powered = (vote(scores, LABELS, top_k=3, further=power) for power in (1.0, 2.0))
+    assert (powered.genre, powered.confidence) == (plain.genre, plain.confidence)
+    first = plain.confidence
+    assert dict(powered.top) == pytest.approx({g: s if s == first else s**2 for g, s in plain.top}, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["majority", "confidence"])
+def test_only_the_mean_is_calibrated(method):
+    scores = probabilities([0.40, 0.35, 0.25], [0.40, 0.35, 0.25], [0.02, 0.97, 0.01])
+    assert vote(scores, LABELS, method=method, further=2.0) == vote(scores, LABELS, method=method)
+
+
 def test_a_tied_majority_goes_to_the_higher_mean():
     scores = probabilities([0.51, 0.49, 0.0], [0.0, 0.9, 0.1])
     assert vote(scores, LABELS, method="majority").genre == "jazz"
