@@ -81,12 +81,18 @@ class Engine:
         """The local workers to fork once these modules are imported, for `run_apart`; None where none are forked.
 
         Imported libraries have started no thread that a fork would miss, on Linux; on macOS frameworks may have.
+
+        Raises:
+            UsageError: Beam's flag for their number is none.
         """
         named = self._flag("direct_running_mode") == "multi_processing"
         starts_workers = self.is_local and (named or (self.runner is None and self.workers > 1))
         if not starts_workers or sys.platform != "linux":
             return None
-        return Forks(int(self._flag("direct_num_workers") or self.workers) or usable_cores(), imports)
+        named_workers = self._flag("direct_num_workers") or str(self.workers)
+        if not named_workers.isdecimal():
+            raise UsageError(f"--direct_num_workers {named_workers}: write a number, or leave it to --workers")
+        return Forks(int(named_workers) or usable_cores(), imports)
 
     @property
     def writes_template(self) -> str | None:

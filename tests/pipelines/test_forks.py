@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from features.errors import UsageError
 from pipelines.engine.forks import Forks
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.runner import LOCAL_RUNNER, Engine
@@ -67,3 +68,9 @@ def test_beam_works_with_those_that_wait_and_starts_the_others(tmp_path):
 def test_as_many_are_forked_as_beam_will_start(engine, workers):
     forks = engine.forks("pipelines.graph")
     assert (forks and forks.workers) == workers
+
+
+@pytest.mark.parametrize("number", ["many", "-1", "1.5"])
+def test_a_number_of_workers_that_is_none_is_refused(number):
+    with pytest.raises(UsageError, match=f"--direct_num_workers {number}"):
+        Engine(workers=2, flags=(f"--direct_num_workers={number}",)).forks()
