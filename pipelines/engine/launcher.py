@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -27,6 +28,9 @@ Result = TypeVar("Result")
 def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None = None) -> Result:
     """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
 
+    Its temporary files, and those of all that it starts, lie in a folder that goes with it: processes that are killed,
+    and forks at any time, leave behind what they would have removed at their exit (TensorFlow's generated code).
+
     Args:
         forks: the workers that Beam is to find there; None to leave them to Beam.
 
@@ -34,9 +38,14 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None =
         GenrebeamError: as `act` raised it.
         RuntimeError: what else `act` raised, or the process or one of its workers died.
     """
+    with tempfile.TemporaryDirectory(prefix="genrebeam-", ignore_cleanup_errors=True) as scratch:
+        return _run_apart(scratch, act, arguments, forks)
+
+
+def _run_apart(scratch: str, act: Callable[..., Result], arguments: tuple[Any, ...], forks: Forks | None) -> Result:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_act, args=(theirs, forks, act, arguments))
+    process = context.Process(target=_act, args=(theirs, scratch, forks, act, arguments))
     process.start()
     theirs.close()
     try:
@@ -56,8 +65,11 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None =
         process.join()
 
 
-def _act(answer: Connection, forks: Forks | None, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _act(
+    answer: Connection, scratch: str, forks: Forks | None, act: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     os.setpgid(0, 0)  # a group of its own, with all the workers that it starts
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
     threading.excepthook = lambda failed: _end_with_worker(answer, failed)
     result: Any = None
     failure: Exception | None = None

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -42,12 +43,19 @@ def lose_a_worker():
     time.sleep(60)
 
 
+def litter():
+    """As what was forked or is killed does: nothing that it would remove at its exit is removed."""
+    tempfile.NamedTemporaryFile(delete=False).close()
+    subprocess.run([sys.executable, "-c", "import tempfile; tempfile.mkdtemp()"], check=True)
+    return len(os.listdir(tempfile.gettempdir()))
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """Functions of this module have to be found in another process."""
     monkeypatch.setitem(sys.modules, "test_launcher", sys.modules[__name__])
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
-    for function in (write, make_a_mistake, stumble, die, lose_a_worker):
+    for function in (write, make_a_mistake, stumble, die, lose_a_worker, litter):
         monkeypatch.setattr(function, "__module__", "test_launcher")
 
 
@@ -70,6 +78,12 @@ def test_what_goes_wrong_there_is_raised_here(act, error, says):
     with pytest.raises(error, match=says):
         run_apart(act)
     assert time.monotonic() - began < 50
+
+
+def test_temporary_files_go_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_apart(litter) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_ends_with_its_parent(tmp_path):
