@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in args
     # Importing Beam warns of cloud packages that nobody asked for; what matters to people is an exception here.
     logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL)
+    _end_as_on_ctrl_c()
     try:
         code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
@@ -91,3 +93,14 @@ def main(argv: list[str] | None = None) -> None:
         message = " ".join(str(error).split()) or "no message"
         click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)
         sys.exit(EXIT_FAILED)
+
+
+def _end_as_on_ctrl_c() -> None:
+    """Let a service manager, `timeout` or a closed terminal interrupt a run too, which then tidies up and says so.
+
+    By default they would end this process on the spot, and its temporary files and log would stay where they are.
+    What somebody has set to be ignored, as nohup does, stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)

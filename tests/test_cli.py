@@ -1,5 +1,10 @@
 """How errors look to people: one line, no traceback, the right exit code."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
@@ -38,3 +43,36 @@ def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setattr(cli.cli, "main", fail)
     with pytest.raises(RuntimeError, match="where"):
         cli.main(["tag", "--debug"])
+
+
+KILLED = """
+import os, signal, sys, time
+from pipelines import cli
+
+def kill_me(**kwargs):
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.2)
+    finally:
+        print("tidied up")
+
+cli.cli.main = kill_me
+cli.main(["tag"])
+"""
+
+
+def killed(number, **kwargs):
+    command = [sys.executable, "-c", KILLED, str(int(number))]
+    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, **kwargs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_asks_a_run_to_end_interrupts_it(number):
+    run = killed(number)
+    assert (run.returncode, run.stdout) == (130, "tidied up\n")
+    assert "run the same command to go on" in run.stderr
+
+
+def test_a_closed_terminal_is_nothing_to_what_nohup_started():
+    run = killed(signal.SIGHUP, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert run.returncode == 0
