@@ -85,6 +85,7 @@ class TagOptions:
             ("--batch-size", self.batch_size, 1, 65_536),
             ("--write-every", self.write_every_s, 0, 3600),
             ("--max-reject-share", self.max_reject_share, 0, 1),
+            ("--track-timeout", self.limits.stall_s, 1, 3600),  # 0 would set no alarm at all
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")

@@ -15,7 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 
+from features.errors import UsageError
+from features.extract import ExtractLimits
 from pipelines.dataset.ledger import newest_results
+from pipelines.engine.runner import Engine
+from pipelines.jobs.tag import TagOptions
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
@@ -365,6 +369,12 @@ def test_coverage_hears_a_part_of_each_track_and_says_which(tmp_path):
     more = genrebeam(*command)
     assert "done before  3" in more.stdout
     assert newest_results(tmp_path / "out", ["coverage_s"])["coverage_s"].null_count == 6
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_mute_decoder_must_be_given_some_time(seconds):
+    with pytest.raises(UsageError, match="--track-timeout must be between 1 and 3600"):
+        TagOptions(("music",), "out", None, Engine(), limits=ExtractLimits(stall_s=seconds))
 
 
 @pytest.mark.parametrize("coverage", ["5", "nan", "half"])
