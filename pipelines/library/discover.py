@@ -153,6 +153,8 @@ def is_companion(uri: str, stage: str, error: str) -> bool:
 
 
 def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
+    if library in ("", "file://"):  # a variable that was not set, and hardly meant for the folder of the moment
+        raise UsageError(f"{library!r} names no library: give a path or an address; . is the folder that you are in")
     if "://" in library and not library.startswith("file://"):
         yield from _find_remote(library, beam_flags)
         return

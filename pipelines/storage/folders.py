@@ -58,11 +58,14 @@ def folder_at(place: str | os.PathLike[str] | Folder) -> Folder:
     """The folder that a person named: a path, `file://`, `s3://` or `gs://`.
 
     Raises:
-        UsageError: a URL of another kind.
+        UsageError: a URL of another kind, or nothing at all, which is a variable that was not set more often than it
+            is meant for this folder.
     """
     if not isinstance(place, str | os.PathLike):
         return place
     text = os.fspath(place)
+    if text in ("", "file://"):
+        raise UsageError(f"{text!r} names no folder: give a path or an address; . is the folder that you are in")
     if objects.is_object(text):
         if not text.partition("://")[2].strip("/"):
             raise UsageError(f"{text}: name a bucket, and better a folder in it")

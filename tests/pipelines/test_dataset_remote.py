@@ -209,9 +209,9 @@ def test_who_comes_without_credentials_is_told_where_to_get_them(bucket: Any) ->
         folder_at(bucket.url("out")).lock().__enter__()
 
 
-@pytest.mark.parametrize("url", ["hdfs://host/out", "http://host/out", "s3://", "gs:///"])
+@pytest.mark.parametrize("url", ["hdfs://host/out", "http://host/out", "s3://", "gs:///", "file://", ""])
 def test_places_that_cannot_hold_results_are_refused(url: str) -> None:
-    with pytest.raises(UsageError, match=url):
+    with pytest.raises(UsageError, match=url or "names no folder"):
         folder_at(url)
 
 

@@ -155,6 +155,13 @@ def test_unusable_libraries_are_refused_by_name(tmp_path, make, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("library", ["", "file://"])
+def test_no_name_is_not_the_name_of_the_folder_of_the_moment(library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="names no library"):
+        discover([library])
+
+
 def write(path, data):
     path.write_bytes(data)
     return path
