@@ -50,6 +50,15 @@ class TrackFile:
                 yield file.read_row_group(number)
 
 
+def plan_name(run_id: str, *, is_local: bool) -> str:
+    """What a run calls its plan in the dataset's folder.
+
+    Local workers end with their driver, so its plan serves nobody after it, and the next run may have its name. Workers
+    elsewhere may outlive it, and whoever runs a template comes later still.
+    """
+    return f".genrebeam-plan{'' if is_local else f'-{run_id}'}.parquet"
+
+
 def write_plan(folder: Folder, name: str, tables: Iterable[pa.Table], count: int) -> int:
     """Write a plan of about `count` rows in parts small enough to spread and few enough to name; raises OSError.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -79,7 +80,7 @@ def _act(
                 from pipelines.engine.forks import workers_forked
 
                 stack.enter_context(workers_forked(forks, answer))
-            threading.Thread(target=_end_with_parent, daemon=True).start()
+            threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
             result = act(*arguments)
     except GenrebeamError as error:
         failure = error
@@ -88,10 +89,11 @@ def _act(
     answer.send((result, failure))
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(scratch: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
+    shutil.rmtree(scratch, ignore_errors=True)  # the parent would have done it
     os.killpg(0, signal.SIGKILL)
 
 

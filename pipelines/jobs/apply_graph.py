@@ -19,7 +19,7 @@ from features.errors import UsageError
 from pipelines import graph
 from pipelines.dataset import journal
 from pipelines.dataset.ledger import Place
-from pipelines.dataset.plan import has_begun, remove_plan, write_plan
+from pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import watched
 from pipelines.engine.runner import Engine
@@ -45,7 +45,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     dataset, run_id = task.dataset, task.run_id
     report = ApplyReport(run_id, task.started_at.isoformat(timespec="seconds"))
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": engine.beam_flags()}
-    plan = f".genrebeam-plan-{run_id}.parquet"
+    plan = plan_name(run_id, is_local=engine.is_local)
     with dataset.lock(), journal.run(dataset, run_id, summary):
         engine.check_places([("DIR", str(dataset))])
         total, rows = results_to_write(dataset, only_corrected=options.only_corrected)
