@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipelines.cli import EXIT_OK
 from pipelines.commands.beam import BeamCommand, engine_options
+from pipelines.commands.screen import Screen
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine, usable_cores
 from pipelines.jobs.apply import apply_results, show
@@ -120,5 +121,5 @@ def command(
     else:
         report = apply_results(results, apply, console=console)
     if not quiet:
-        show(report, Console(highlight=False), planned=apply.dry_run)
+        show(report, Screen(), planned=apply.dry_run)
     return EXIT_OK

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from features.config import FrontEnd
@@ -18,6 +17,7 @@ from features.records import Labels
 from features.schema import Track
 from model.shardset import ShardSet
 from pipelines.commands.beam import BeamCommand, engine_options
+from pipelines.commands.screen import Screen
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine
 from pipelines.jobs.shards import (
@@ -90,8 +90,8 @@ def command(
         raise UsageError(f"--hop-length {hop_length}: {error}") from error
     # A results folder or a manifest is read by this machine; what it names is looked at when it is known.
     read_by_workers = [("LIBRARY", place) for place in library if not (corrections or is_manifest(place))]
-    engine.check_places([("--output", output), *read_by_workers])
     engine.check()
+    engine.check_places([("--output", output), *read_by_workers])
     leave_out = [path] if (path := local_path(output)) else []
     find = functools.partial(discover, library, leave_out=leave_out, beam_flags=engine.flags)
     tracks, labels, source = _inputs(library, find, labels_file, fma_file, stored, corrections, sure, claims, front_end)
@@ -161,7 +161,7 @@ def _shares(text: str) -> dict[str, float]:
 
 
 def _show(shards: ShardSet) -> None:
-    console = Console(highlight=False)
+    console = Screen()
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     rows: dict[str, list[str]] = {

@@ -13,6 +13,7 @@ from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from pipelines.commands.apply import apply_options
 from pipelines.commands.beam import BeamCommand, engine_options
 from pipelines.commands.options import model_option
+from pipelines.commands.screen import Screen
 from pipelines.dataset.export import FORMATS, export
 from pipelines.engine.quiet import quiet_libraries
 from pipelines.engine.runner import Engine
@@ -101,7 +102,7 @@ def command(
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
         if not quiet:
-            tags.show(written, Console(highlight=False), planned=apply.dry_run)
+            tags.show(written, Screen(), planned=apply.dry_run)
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
@@ -121,7 +122,7 @@ def _seconds(coverage: str) -> float | None:
 
 
 def _show(report: Report, output: str, exported: list[str]) -> None:
-    console = Console(highlight=False)
+    console = Screen()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from pipelines.cli import EXIT_OK
 from pipelines.commands.apply import writing_options
+from pipelines.commands.screen import Screen
 from pipelines.engine.runner import usable_cores
 from pipelines.jobs.apply import show, undo_results
 from pipelines.stages.changes import ApplyOptions
@@ -34,5 +35,5 @@ def command(
     )
     report = undo_results(results, options, console=Console(stderr=True, highlight=False))
     if not quiet:
-        show(report, Console(highlight=False), planned=dry_run)
+        show(report, Screen(), planned=dry_run)
     return EXIT_OK

@@ -107,4 +107,5 @@ def _track_named(dataset: Dataset, track: str) -> str:
     for track_id, uri in zip(track_ids, rows["uri"].to_pylist(), strict=True):
         if uri in names:
             return track_id
-    raise UsageError(f"{track}: no result of it in {dataset}; give its path, or its track_id as results have it")
+    name = track or "a track without a name"
+    raise UsageError(f"{name}: no result of it in {dataset}; give its path, or its track_id as results have it")

@@ -260,8 +260,8 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         LedgerError: the dataset cannot be read.
         click.Abort: the answer was no.
     """
-    check_consent(options, console)
     task = new_task(place, options)
+    check_consent(options, console)
     if options.tags.policy == "none":
         return ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
     with task.dataset.lock():
@@ -273,8 +273,8 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
 
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
     """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
-    check_consent(options, console)
     task = new_task(place, options)
+    check_consent(options, console)
     with task.dataset.lock():
         return _ask_and_work(batches_of_journal, task, console, "Put back the former genres of")
 

@@ -28,7 +28,7 @@ from model.bundle import Bundle
 from model.voting import METHODS
 from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
-from pipelines.dataset.plan import TrackFile, as_table, has_begun, remove_plan, write_plan
+from pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
 from pipelines.engine.attempts import last_line, work_off
 from pipelines.engine.launcher import run_apart
 from pipelines.engine.progress import Watcher, in_hand, watched
@@ -89,14 +89,23 @@ class TagOptions:
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")
-        folders = (
+        for option, place in self._folders():
+            if place == "":
+                raise UsageError(f"{option} '' names no folder: give a path or an address, or leave the option out")
+
+    def check_places(self) -> None:
+        """Refuse what workers on other machines cannot reach, as `Engine.check_places`."""
+        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
+        folders = [(option, place) for option, place in self._folders() if place is not None]
+        self.engine.check_places([*libraries, *folders])
+
+    def _folders(self) -> tuple[tuple[str, str | None], ...]:
+        return (
             ("--output", self.output),
             ("--model", self.model),
             ("--features-output", self.features_output),
             ("--features-input", self.features_input),
         )
-        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
-        self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
 
 
 @dataclasses.dataclass
@@ -177,6 +186,7 @@ def tag(options: TagOptions, console: Console) -> Report:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
     options.engine.check(may_be_template=True)
+    options.check_places()
     started = dt.datetime.now(dt.timezone.utc)
     bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
@@ -208,7 +218,8 @@ class _Run:
         self.report.config = _describe(options, bundle)
         self.report.versions = _versions()
         self._scratch = scratch
-        self._job = Job(options, bundle, dataset, run_id, plan=f".genrebeam-plan-{run_id}.parquet")
+        plan = plan_name(run_id, is_local=options.engine.is_local)
+        self._job = Job(options, bundle, dataset, run_id, plan=plan)
         self._todo = TrackFile(scratch / "todo.parquet")
         self._watcher: Watcher | None = None
 

@@ -148,6 +148,8 @@ class _LocalFolder(_Base):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{folder}: a file is in the way of this folder; give another") from error
         except OSError as error:
             raise UsageError(f"{folder}: cannot write results here: {error.strerror}") from error
         try:

@@ -18,6 +18,7 @@ import synth
 from features.errors import UsageError
 from features.extract import ExtractLimits
 from pipelines.dataset.ledger import newest_results
+from pipelines.dataset.plan import plan_name
 from pipelines.engine.runner import Engine
 from pipelines.jobs.tag import TagOptions
 
@@ -181,7 +182,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(library, tmp_path):
         (["{tmp}/nowhere", "--output", "{tmp}/o"], "{tmp}/nowhere: no such library"),
         (["{tmp}/empty", "--output", "{tmp}/o"], "{tmp}/empty: nothing in it"),
         (["{tmp}/empty", "--output", "{tmp}/file"], "{tmp}/file"),
-        (["{tmp}/empty", "--output", "{tmp}/file/below"], "{tmp}/file/below: cannot write results here"),
+        (["{tmp}/empty", "--output", "{tmp}/file/below"], "{tmp}/file/below: a file is in the way"),
         (["{tmp}/list.csv", "--output", "{tmp}/o"], "{tmp}/list.csv: a manifest needs a column `uri`"),
         (["{tmp}/empty", "--output", "{tmp}/o", "--model", "{tmp}/empty"], "{tmp}/empty"),
         (["{tmp}/empty", "--output", "{tmp}/corrupt"], "{tmp}/corrupt/results/x.parquet: not a readable results file"),
@@ -381,3 +382,43 @@ def test_a_mute_decoder_must_be_given_some_time(seconds):
 def test_coverage_must_be_full_or_some_seconds(tmp_path, coverage):
     process = genrebeam("tag", tmp_path, "--output", tmp_path / "out", "--coverage", coverage, code=2)
     assert process.stderr.startswith("genrebeam: --coverage must be ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["apply", "NOWHERE"], "nowhere: no results here"),  # before asking on a terminal that is not there
+        (["undo", "NOWHERE"], "nowhere: no results here"),
+        (["tag", "LIBRARY", "--output", "FILE"], "a file is in the way of this folder"),
+        (["tag", "LIBRARY", "--output", "FILE/below"], "a file is in the way of this folder"),
+        (["tag", "LIBRARY", "--output", ""], "--output '' names no folder"),
+        (["tag", "LIBRARY", "--output", "NOWHERE", "--features-output", ""], "--features-output '' names no folder"),
+        (["tag", "LIBRARY", "--output", "NOWHERE", "--runner", "NoRunner"], "Unexpected pipeline runner: NoRunner"),
+        (["shards", "LIBRARY", "--output", "NOWHERE", "--runner", "NoRunner"], "Unexpected pipeline runner: NoRunner"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_mistake_that_was_made_is_the_one_that_is_named(tmp_path, arguments, says):
+    synth.write(tmp_path / "library" / "rock" / "a.wav", synth.music(1.5, seed=0))
+    (tmp_path / "file").write_text("mine")
+    places = {"NOWHERE": "nowhere", "LIBRARY": "library", "FILE": "file", "FILE/below": "file/below"}
+    process = genrebeam(*(tmp_path / places[a] if a in places else a for a in arguments), code=2)
+    assert says in process.stderr
+    assert not (tmp_path / "nowhere").exists()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_killed_run_leaves_no_plan_of_its_own_behind():
+    """The next one writes over it; a cluster's workers may still read theirs, so those have names of their own."""
+    assert plan_name("run1", is_local=True) == plan_name("run2", is_local=True)
+    assert plan_name("run1", is_local=False) != plan_name("run2", is_local=False)
+
+
+def test_who_has_seen_enough_does_not_make_a_run_fail():
+    code = "import sys; from pipelines.commands.screen import Screen; Screen().print('x\\n' * 99_999); sys.exit(3)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.read(1)
+        run.stdout.close()
+        assert (run.wait(timeout=60), run.stderr.read()) == (3, b"")
