@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -111,6 +112,7 @@ class Engine:
         if self.writes_template and not may_be_template:
             raise UsageError("--template_location: only `tag` can be a template; leave it out and the job runs now")
         if self.is_local or self.runner is None:
+            _allow_open_files(32 + 16 * self.workers)
             return
         kind = self.runner.rpartition(".")[2].lower()
         for name in _ADDRESSES:
@@ -190,6 +192,16 @@ class Engine:
         if self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
         return [*flags, *self.flags]  # whoever names Beam's own flags means them
+
+
+def _allow_open_files(count: int) -> None:
+    """Beam's local runner and its workers talk through sockets, and wait for ever where they can have no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise UsageError(f"only {hard} files may be open at a time here, and {count} are needed: ulimit -n 1024")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def _fetch_job_server(pipeline: beam.Pipeline) -> None:

@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -406,6 +407,16 @@ def test_the_mistake_that_was_made_is_the_one_that_is_named(tmp_path, arguments,
     assert says in process.stderr
     assert not (tmp_path / "nowhere").exists()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_where_too_few_files_may_be_open_a_run_does_not_begin_to_wait(tmp_path):
+    synth.write(tmp_path / "library" / "a.wav", synth.music(1.5, seed=0))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    command = ["tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "3"]
+    assert "only 40 files may be open at a time here" in genrebeam(*command, code=2, preexec_fn=limit).stderr
 
 
 def test_a_killed_run_leaves_no_plan_of_its_own_behind():
