@@ -250,13 +250,15 @@ def tutorial(path: Path) -> float:
 
 
 class Usage:
-    """CPU seconds and peak memory of a process with all its descendants, sampled while it runs.
+    """CPU seconds and, if asked for, peak memory of a process with all its descendants, sampled while it runs.
 
-    Memory is the proportional set size, so that pages which processes share are counted once.
+    Memory is the proportional set size, so that pages which processes share are counted once. To look costs CPU, which
+    those who are measured miss where they use all cores: the two are not measured at once, and CPU not often.
     """
 
-    def __init__(self, command: list) -> None:
+    def __init__(self, command: list, *, memory: bool = False) -> None:
         self._cpu: dict[int, float] = {}
+        self._memory = memory
         self.peak_bytes = 0
         began = time.monotonic()
         process = psutil.Popen([str(c) for c in command], cwd=ROOT, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
@@ -275,9 +277,7 @@ class Usage:
         return sum(self._cpu.values())
 
     def _watch(self, process: psutil.Popen, stop: threading.Event) -> None:
-        looks = 0
-        while not stop.wait(0.05):
-            looks += 1
+        while not stop.wait(0.25 if self._memory else 0.5):
             total = 0
             try:
                 family = [process, *process.children(recursive=True)]
@@ -287,17 +287,17 @@ class Usage:
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     times = member.cpu_times()
                     self._cpu[member.pid] = times.user + times.system
-                    if looks % 5 == 0:  # it walks all pages, at the cost of those who are measured
+                    if self._memory:
                         total += member.memory_full_info().pss
             self.peak_bytes = max(self.peak_bytes, total)
 
 
-def genrebeam(*arguments: object) -> Usage:
-    return Usage([sys.executable, "-m", "pipelines", *arguments])
+def genrebeam(*arguments: object, memory: bool = False) -> Usage:
+    return Usage([sys.executable, "-m", "pipelines", *arguments], memory=memory)
 
 
-def tag(output: Path, *arguments: object, workers: int = 2) -> Usage:
-    return genrebeam("tag", "--output", output, "--quiet", "--workers", workers, *arguments)
+def tag(output: Path, *arguments: object, workers: int = 2, memory: bool = False) -> Usage:
+    return genrebeam("tag", "--output", output, "--quiet", "--workers", workers, *arguments, memory=memory)
 
 
 def must_have_heard(output: Path, tracks: int) -> None:
@@ -390,13 +390,13 @@ def bench_memory(scratch: Path, data: Path) -> None:
             for _ in range(minutes):
                 file.write(minute)
         (path.parent / "again.flac").symlink_to(path)
-        peaks[name] = tag(scratch / f"{name} out", path.parent).peak_bytes / 1e6
+        peaks[name] = tag(scratch / f"{name} out", path.parent, memory=True).peak_bytes / 1e6
     show("peak memory of all processes, two workers", **peaks)
     if (data / "library").is_dir():
-        by_workers = {
-            f"workers_{count}_MB": tag(scratch / f"by {count}", data / "library", workers=count).peak_bytes / 1e6
-            for count in range(1, 5)
-        }
+        by_workers = {}
+        for count in range(1, 5):
+            usage = tag(scratch / f"by {count}", data / "library", workers=count, memory=True)
+            by_workers[f"workers_{count}_MB"] = usage.peak_bytes / 1e6
         show("peak memory of all processes, the library's clips", **by_workers)
 
 
