@@ -93,6 +93,8 @@ def _end_with_parent(scratch: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
+    for worker in multiprocessing.active_children():
+        worker.kill()  # before it wonders where its files are
     shutil.rmtree(scratch, ignore_errors=True)  # the parent would have done it
     os.killpg(0, signal.SIGKILL)
 
