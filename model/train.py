@@ -51,7 +51,8 @@ class TrainConfig:
         label_smoothing: how far from 0 and 1 the targets of a genre stay.
         rarity: rare genres count more, by this power of their rarity; 0 for no difference.
         numbers_weight: weight of each further head of numbers (model/targets.py) against that of the genres.
-        ema: momentum of the average of the weights over the last steps, which is what is saved.
+        ema: momentum of the average of the weights over the last steps, which is what is saved; less in trainings of
+            under 2,000 steps, where it spans a tenth of them.
         patience: stop after so many epochs without a better validation loss; 0 never stops early. The
             rate falls along a cosine, so the last epochs are normally the best.
     """
@@ -361,8 +362,10 @@ def _compile(network: keras.Model, config: TrainConfig, steps: int, targets: Tar
         warmup_target=config.learning_rate,
         warmup_steps=warm_up,
     )
+    # An average that reaches back beyond the start of a short training would mostly be of what was not learned yet.
+    momentum = min(config.ema, max(0.0, 1 - 10 / total))
     optimizer = keras.optimizers.AdamW(
-        rate, weight_decay=config.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=config.ema
+        rate, weight_decay=config.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=momentum
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     words, numbers = ((targets.words, targets.numbers) if targets else ({}, {}))  # fmt: skip

@@ -90,8 +90,8 @@ def command(
         raise UsageError(f"--hop-length {hop_length}: {error}") from error
     # A results folder or a manifest is read by this machine; what it names is looked at when it is known.
     read_by_workers = [("LIBRARY", place) for place in library if not (corrections or is_manifest(place))]
-    engine.check()
     engine.check_places([("--output", output), *read_by_workers])
+    engine.check()
     leave_out = [path] if (path := local_path(output)) else []
     find = functools.partial(discover, library, leave_out=leave_out, beam_flags=engine.flags)
     tracks, labels, source = _inputs(library, find, labels_file, fma_file, stored, corrections, sure, claims, front_end)

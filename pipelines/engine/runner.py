@@ -141,6 +141,16 @@ class Engine:
                 ) from error
         self._check_beam()
 
+    def _check_name(self) -> None:
+        from apache_beam.runners.runner import create_runner
+
+        try:
+            create_runner(self.runner or LOCAL_RUNNER)
+        except ValueError as error:
+            raise UsageError(f"--runner {self.runner}: {error}") from error
+        except ImportError:
+            pass  # a package is missing, which `check` has more to say of
+
     def _check_beam(self) -> None:
         """Let Beam make a pipeline of the flags, which it looks at in doing so, and fetch what it would start."""
         import apache_beam as beam
@@ -165,10 +175,12 @@ class Engine:
             places: what each is, such as the option that named it, and its path or URL.
 
         Raises:
-            UsageError: one of them is a path of this machine, and the workers are elsewhere.
+            UsageError: one of them is a path of this machine, and the workers are elsewhere; or Beam has no such
+                runner.
         """
         if self.workers_are_here or self.shared_filesystem:
             return
+        self._check_name()
         for what, place in places:
             if local_path(place) is not None:
                 raise UsageError(

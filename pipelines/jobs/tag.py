@@ -89,23 +89,17 @@ class TagOptions:
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{option} must be between {low} and {high}, not {value}")
-        for option, place in self._folders():
-            if place == "":
-                raise UsageError(f"{option} '' names no folder: give a path or an address, or leave the option out")
-
-    def check_places(self) -> None:
-        """Refuse what workers on other machines cannot reach, as `Engine.check_places`."""
-        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
-        folders = [(option, place) for option, place in self._folders() if place is not None]
-        self.engine.check_places([*libraries, *folders])
-
-    def _folders(self) -> tuple[tuple[str, str | None], ...]:
-        return (
+        folders = (
             ("--output", self.output),
             ("--model", self.model),
             ("--features-output", self.features_output),
             ("--features-input", self.features_input),
         )
+        for option, place in folders:
+            if place == "":
+                raise UsageError(f"{option} '' names no folder: give a path or an address, or leave the option out")
+        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
+        self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
 
 
 @dataclasses.dataclass
@@ -186,7 +180,6 @@ def tag(options: TagOptions, console: Console) -> Report:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
     options.engine.check(may_be_template=True)
-    options.check_places()
     started = dt.datetime.now(dt.timezone.utc)
     bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
