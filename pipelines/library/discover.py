@@ -24,7 +24,7 @@ from features.errors import NotAudio, UnreadableFile, UsageError
 from features.schema import Rejection, Track
 from pipelines.dataset.schema import storable
 from pipelines.storage import objects
-from pipelines.storage.places import local_path, path_uri
+from pipelines.storage.places import local_path, must_be_named, path_uri
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 
@@ -153,8 +153,7 @@ def is_companion(uri: str, stage: str, error: str) -> bool:
 
 
 def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
-    if library in ("", "file://"):  # a variable that was not set, and hardly meant for the folder of the moment
-        raise UsageError(f"{library!r} names no library: give a path or an address; . is the folder that you are in")
+    must_be_named(library, "library")
     if "://" in library and not library.startswith("file://"):
         yield from _find_remote(library, beam_flags)
         return

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 
 from features.errors import ChangedMeanwhile, TagError, UnreadableFile, UsageError
 from pipelines.storage import objects
-from pipelines.storage.places import local_path
+from pipelines.storage.places import local_path, must_be_named
 
 LOCK = ".genrebeam-lock"
 LEASE_S = 120.0  # a run that died holds a bucket's folder no longer than that
@@ -58,14 +58,12 @@ def folder_at(place: str | os.PathLike[str] | Folder) -> Folder:
     """The folder that a person named: a path, `file://`, `s3://` or `gs://`.
 
     Raises:
-        UsageError: a URL of another kind, or nothing at all, which is a variable that was not set more often than it
-            is meant for this folder.
+        UsageError: a URL of another kind, or no name.
     """
     if not isinstance(place, str | os.PathLike):
         return place
     text = os.fspath(place)
-    if text in ("", "file://"):
-        raise UsageError(f"{text!r} names no folder: give a path or an address; . is the folder that you are in")
+    must_be_named(text, "folder")
     if objects.is_object(text):
         if not text.partition("://")[2].strip("/"):
             raise UsageError(f"{text}: name a bucket, and better a folder in it")

@@ -6,6 +6,8 @@ import os
 import urllib.parse
 from pathlib import Path
 
+from features.errors import UsageError
+
 
 def path_uri(path: str | os.PathLike[str]) -> str:
     """A local path as the text that stands for it everywhere.
@@ -26,3 +28,13 @@ def local_path(uri: str) -> Path | None:
     if uri.startswith("file://"):
         return Path(os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://"))))
     return None if "://" in uri else Path(uri)
+
+
+def must_be_named(place: str, what: str) -> None:
+    """Refuse a place without a name: a variable that was not set more often than the folder of the moment.
+
+    Raises:
+        UsageError: it has none; `what` it should have been stands in the message.
+    """
+    if place in ("", "file://"):
+        raise UsageError(f"{place!r} names no {what}: give a path or an address; . is the folder that you are in")

@@ -30,7 +30,6 @@ def in_two_workers(file):
     flags = [f"--runner={LOCAL_RUNNER}", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
         _ = pipeline | beam.Create(range(8)) | beam.Reshuffle() | beam.Map(work)
-    return children()
 
 
 @pytest.fixture(autouse=True)
