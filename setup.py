@@ -12,8 +12,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
-    packages=find_packages(include=["features*", "model*", "pipelines*", "app*"]),
-    package_data={"model": ["pretrained/*/*"], "features": ["py.typed"], "pipelines": ["data/*"], "app": ["*.js"]},
+    packages=find_packages(include=["genrebeam*"]),  # follows the links in genrebeam/ to the folders at the top
+    package_data={
+        "genrebeam": ["py.typed"],
+        "genrebeam.model": ["pretrained/*/*"],
+        "genrebeam.pipelines": ["data/*"],
+        "genrebeam.app": ["*.js"],
+    },
     install_requires=[
         "apache-beam>=2.77,<3",
         "tensorflow>=2.21,<2.22",  # one minor version: the bundle's .keras file and Keras move together
@@ -37,6 +42,7 @@ setup(
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4", "tensorboard>=2.19"],
         "test": [
             "pytest>=8",
+            "setuptools>=77",  # builds the package that tests/test_package.py installs
             "pytest-xdist>=3",
             "hypothesis>=6",
             "pytaglib>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",  # a third reader of tags
@@ -57,5 +63,5 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],  # CUDA's libraries as wheels; the driver is the machine's
         "hadoop": ["apache-beam[hadoop]"],
     },
-    entry_points={"console_scripts": ["genrebeam=pipelines.cli:main"]},
+    entry_points={"console_scripts": ["genrebeam=genrebeam.pipelines.cli:main"]},
 )

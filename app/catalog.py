@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.dataset.corrections import Correction, Corrections, words_of, write_down
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, existing
-from pipelines.dataset.ledger import Place, newest_results
-from pipelines.tags.words import same
+from genrebeam.pipelines.dataset.corrections import Correction, Corrections, words_of, write_down
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, existing
+from genrebeam.pipelines.dataset.ledger import Place, newest_results
+from genrebeam.pipelines.tags.words import same
 
 _COLUMNS = [
     "track_id", "uri", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "top", "genre_before", "model_id",

@@ -8,8 +8,8 @@ from typing import Any
 
 import altair as alt
 
-from features.errors import UsageError
-from model.bundle import METRICS, Bundle
+from genrebeam.features.errors import UsageError
+from genrebeam.model.bundle import METRICS, Bundle
 
 _BLUE, _GREY = "#0072B2", "#767676"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from features.errors import UsageError
-from pipelines.commands.options import model_option
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.options import model_option
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -36,11 +36,11 @@ def command(
     """
     if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("matplotlib") is None:
         raise UsageError("the application needs Streamlit and matplotlib: pip install 'genrebeam[app]'")
-    from app.catalog import Catalog
-    from app.hearing import Hearing
-    from app.served import Served, serve
-    from pipelines.commands.correct import user
-    from pipelines.engine.quiet import quiet_libraries
+    from genrebeam.app.catalog import Catalog
+    from genrebeam.app.hearing import Hearing
+    from genrebeam.app.served import Served, serve
+    from genrebeam.pipelines.commands.correct import user
+    from genrebeam.pipelines.engine.quiet import quiet_libraries
 
     _check_free(host, port)
     catalog = Catalog(results) if results is not None else None

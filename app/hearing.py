@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.errors import GenrebeamError, UnreadableFile
-from features.extract import ExtractLimits, mono_blocks
-from features.schema import AudioInfo
-from pipelines.api import GenreTagger, Heard
-from pipelines.jobs.show import Picture, picture
-from pipelines.storage.copies import local_copy
+from genrebeam.features.errors import GenrebeamError, UnreadableFile
+from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.schema import AudioInfo
+from genrebeam.pipelines.api import GenreTagger, Heard
+from genrebeam.pipelines.jobs.show import Picture, picture
+from genrebeam.pipelines.storage.copies import local_copy
 
 # What browsers play as it is; all else, and what is larger, is turned into mono WAV, so far.
 _PLAYED = {

@@ -1,5 +1,5 @@
 """What Streamlit runs for each visitor and each click. The pages are in app/pages.py."""
 
-from app.pages import run
+from genrebeam.app.pages import run
 
 run()

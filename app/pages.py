@@ -14,15 +14,15 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
-from app import charts
-from app.catalog import ORDERS, Filter, View, numbers
-from app.hearing import Shown
-from app.served import served
-from features.errors import GenrebeamError
-from model.voting import UNKNOWN
-from pipelines.dataset.corrections import Correction, words_of
-from pipelines.jobs.show import NONE_OF_THESE
-from pipelines.tags.words import same
+from genrebeam.app import charts
+from genrebeam.app.catalog import ORDERS, Filter, View, numbers
+from genrebeam.app.hearing import Shown
+from genrebeam.app.served import served
+from genrebeam.features.errors import GenrebeamError
+from genrebeam.model.voting import UNKNOWN
+from genrebeam.pipelines.dataset.corrections import Correction, words_of
+from genrebeam.pipelines.jobs.show import NONE_OF_THESE
+from genrebeam.pipelines.tags.words import same
 
 _LOGGER = logging.getLogger(__name__)
 _LISTED = 50  # tracks at a time
@@ -39,7 +39,7 @@ _PICTURE = st.components.v2.component(
     img { width: 100%; display: block; cursor: crosshair; }
     .line { position: absolute; top: 6%; bottom: 6%; width: 2px; background: white; display: none; }
     .line { box-shadow: 0 0 0 1px black; pointer-events: none; }""",
-    js=(resources.files("app") / "picture.js").read_text(encoding="utf-8"),
+    js=(resources.files("genrebeam.app") / "picture.js").read_text(encoding="utf-8"),
 )
 
 

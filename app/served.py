@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from app.catalog import Catalog
-from app.hearing import Hearing
+from genrebeam.app.catalog import Catalog
+from genrebeam.app.hearing import Hearing
 
 
 @dataclasses.dataclass

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from features.errors import TrackError
-from features.extract import extract
-from features.mel import log_mel
-from pipelines.jobs.shards import StoredLogMels
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import TrackError
+from genrebeam.features.extract import extract
+from genrebeam.features.mel import log_mel
+from genrebeam.pipelines.jobs.shards import StoredLogMels
 
 FRONT_END = FrontEnd()
 FRAMES = 1 + int(StoredLogMels.clip_s * FRONT_END.sample_rate_hz) // FRONT_END.hop_length  # of a stored clip

@@ -33,8 +33,8 @@ sys.path[:0] = [str(smoke.ROOT), str(smoke.ROOT / "tests")]
 import psutil  # noqa: E402
 import synth  # noqa: E402
 
-from pipelines.dataset.dataset import RESULTS_DIR, Dataset  # noqa: E402
-from pipelines.dataset.ledger import newest_results  # noqa: E402
+from genrebeam.pipelines.dataset.dataset import RESULTS_DIR, Dataset  # noqa: E402
+from genrebeam.pipelines.dataset.ledger import newest_results  # noqa: E402
 
 MISSING = 4
 FLINK = "1.20.3"
@@ -204,7 +204,7 @@ def main() -> None:
         library = folder / "library"
         for seed in range(TRACKS):
             synth.write(library / f"{seed:03d}.wav", synth.music(8.0, seed=seed))
-        command = [sys.executable, "-m", "pipelines", "tag", str(library), "--quiet", "--write-every", "1", "--output"]
+        command = [sys.executable, "-m", "genrebeam", "tag", str(library), "--quiet", "--write-every", "1", "--output"]
         subprocess.run([*command, str(folder / "here")], cwd=smoke.ROOT, check=True)
         there = folder / "there"
         environment = json.dumps({"command": str(worker_script(folder))})

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.library.labels import from_table, gtzan10_claims
+from genrebeam.pipelines.library.labels import from_table, gtzan10_claims
 
 GTZAN10 = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 # Emotify's folders: classical and electronic are sure, of pop and rock "one of the two" is.

@@ -54,7 +54,7 @@ def tag(name: str, flags: list[str]) -> dict[str, dict]:
     """Tag the demo library anew; the rows of results and rejects by track_id."""
     output = ROOT / ".demo" / f"smoke-{name}"
     run(["rm", "-rf", output])
-    run([sys.executable, "-m", "pipelines", "tag", LIBRARY, "--output", output, "--quiet", *flags])
+    run([sys.executable, "-m", "genrebeam", "tag", LIBRARY, "--output", output, "--quiet", *flags])
     rows = {}
     for kind in ("results", "rejects"):
         for row in pq.read_table(output / kind).drop_columns(PER_RUN).to_pylist():

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from features import errors
-from features.filling import Fill
+from genrebeam.features import errors
+from genrebeam.features.filling import Fill
 
 _HEADER = struct.Struct("<cI")  # kind of message, bytes of payload
 _PART, _ANSWER, _ERROR, _FILL = b"P", b"A", b"E", b"F"
@@ -51,12 +51,12 @@ class Child:
         """Start it now, so that its imports run beside other work; raises DecoderCrashed where it cannot be."""
         if self._process is not None:
             return
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).parents[2]  # where the package genrebeam lies; links are not followed
         # One thread of linear algebra: there is one child per worker, and one worker per core.
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "features.child", json.dumps(self._arguments)],
+                [sys.executable, "-m", "genrebeam.features.child", json.dumps(self._arguments)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # libmpg123 writes a line per damaged frame
@@ -219,6 +219,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from features import child  # under its own name, as the work will find it
+    from genrebeam.features import child  # under its own name, as the work will find it
 
     child.main()

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
+from genrebeam.features.config import FrontEnd
 
 Value = TypeVar("Value", bound=np.generic)
 _BETWEEN_S = 0.5  # stretches closer than that are not worth seeking for

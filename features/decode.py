@@ -17,9 +17,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from features.errors import DecodeFailed, NotAudio
-from features.ffmpeg import open_sound
-from features.filling import FillingFile
+from genrebeam.features.errors import DecodeFailed, NotAudio
+from genrebeam.features.ffmpeg import open_sound
+from genrebeam.features.filling import FillingFile
 
 _BLOCK_SAMPLES = 1 << 16
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import stretch_segments, stretch_starts_s
-from features.config import FrontEnd
-from features.decode import AudioBlock, open_audio
-from features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
-from features.filling import FillingFile
-from features.mel import LogMelStream, log_mel
-from features.resample import resampler
-from features.schema import AudioInfo
+from genrebeam.features.chunks import stretch_segments, stretch_starts_s
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.decode import AudioBlock, open_audio
+from genrebeam.features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
+from genrebeam.features.filling import FillingFile
+from genrebeam.features.mel import LogMelStream, log_mel
+from genrebeam.features.resample import resampler
+from genrebeam.features.schema import AudioInfo
 
 
 @dataclasses.dataclass(frozen=True)

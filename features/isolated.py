@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.child import Child, fill, named
-from features.config import FrontEnd
-from features.extract import ExtractLimits
-from features.filling import Fill, FillingFile
-from features.schema import AudioInfo
+from genrebeam.features.child import Child, fill, named
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.filling import Fill, FillingFile
+from genrebeam.features.schema import AudioInfo
 
 
 class IsolatedExtractor:
     """Extracts one track after the other in a child process; starts the child when it is first needed.
 
     Args:
-        front_end: as for `features.extract.extract`.
+        front_end: as for `genrebeam.features.extract.extract`.
         limits: likewise; `stall_s` and `memory_bytes` are enforced here.
         function: the generator that does the work, as "module:name" with the signature of
-            `features.extract.stream_log_mel`; tests put misbehaving ones here.
+            `genrebeam.features.extract.stream_log_mel`; tests put misbehaving ones here.
         tag_reader: what reads the genres in a file's own tags, as "module:name" of a function from an open binary
             file to strings: a parser to be trusted as little as a decoder.
     """
@@ -39,7 +39,7 @@ class IsolatedExtractor:
         front_end: FrontEnd,
         limits: ExtractLimits | None = None,
         *,
-        function: str = "features.extract:stream_log_mel",
+        function: str = "genrebeam.features.extract:stream_log_mel",
         tag_reader: str | None = None,
     ) -> None:
         self._front_end = front_end
@@ -50,7 +50,7 @@ class IsolatedExtractor:
             "function": function,
             "tag_reader": tag_reader,
         }
-        work = "features.isolated:hearing"
+        work = "genrebeam.features.isolated:hearing"
         self._child = Child(work, setup, stall_s=limits.stall_s, memory_bytes=limits.memory_bytes)
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class IsolatedExtractor:
             fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
 
         Raises:
-            TrackError: what `features.extract.extract` raises, and DecoderCrashed, DecoderHung or
+            TrackError: what `genrebeam.features.extract.extract` raises, and DecoderCrashed, DecoderHung or
                 DecoderOutOfMemory for what became of the child.
         """
         levels, (audio, genres) = self._child.ask([os.path.abspath(path), fill is not None], fill)

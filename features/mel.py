@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import fft
 
-from features.config import FrontEnd
-from features.resample import power_left
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.resample import power_left
 
 # Samples per FFT call: 0.8 MB of float32, about what a second-level cache holds; fewer cost more calls.
 _BLOCK_SAMPLES = 96 * 2048

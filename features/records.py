@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from features.config import FrontEnd
-from features.errors import RecordError
-from features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import RecordError
+from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
 
 SCHEMA_VERSION = 1
 

@@ -11,8 +11,8 @@ import math
 
 import tensorflow as tf
 
-from features.config import FrontEnd
-from features.mel import bands_below
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.mel import bands_below
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.config import FrontEnd
-from features.errors import BundleError
-from model.voting import UNCALIBRATED, Calibration
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import BundleError
+from genrebeam.model.voting import UNCALIBRATED, Calibration
 
 if TYPE_CHECKING:
     import keras
@@ -102,7 +102,7 @@ def _calibration(values: dict[str, Any]) -> Calibration:
 
 
 def load_model(bundle: Bundle) -> keras.Model:
-    """Load the network: uint8 levels to float32 logits, as `model.network.Network.model` has them.
+    """Load the network: uint8 levels to float32 logits, as `genrebeam.model.network.Network.model` has them.
 
     Raises:
         BundleError: the network is not the one that config.json was written for, or cannot be loaded.
@@ -116,7 +116,7 @@ def load_model(bundle: Bundle) -> keras.Model:
         )
     import keras
 
-    import model.network  # noqa: F401  registers the layers that Keras must find by name
+    import genrebeam.model.network  # noqa: F401  registers the layers that Keras must find by name
 
     try:
         network: keras.Model = keras.saving.load_model(file, compile=False)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from model import bundle as bundles
-from model.bundle import CARD, METRICS, Bundle, save_config
-from model.evaluate import markdown
-from model.voting import Calibration
+from genrebeam.model import bundle as bundles
+from genrebeam.model.bundle import CARD, METRICS, Bundle, save_config
+from genrebeam.model.evaluate import markdown
+from genrebeam.model.voting import Calibration
 
 # What the words of our own bundles mean; how they are written into files stands in docs/models.md.
 _MEANINGS = {

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import chunks_of
-from features.config import FrontEnd
-from features.errors import TrackError, UsageError
-from features.extract import ExtractLimits, mono_blocks
-from model import contenders, handcrafted, shardset
-from model.contenders import Chunks, Contender, Tell
-from model.shardset import ShardSet
+from genrebeam.features.chunks import chunks_of
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import TrackError, UsageError
+from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.model import contenders, handcrafted, shardset
+from genrebeam.model.contenders import Chunks, Contender, Tell
+from genrebeam.model.shardset import ShardSet
 
 Audio = Mapping[str, Callable[[], AbstractContextManager[Path]]]  # by track_id: where to read the file while it is open
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from model.shardset import ShardSet, Split
+from genrebeam.features.config import FrontEnd
+from genrebeam.model.shardset import ShardSet, Split
 
 Tell = Callable[[str], None]
 
@@ -115,7 +115,7 @@ def build_tutorial_cnn(front_end: FrontEnd, genres: int) -> Any:
     """
     import keras
 
-    from model.network import RelativeLevels
+    from genrebeam.model.network import RelativeLevels
 
     layers = keras.layers
     levels = keras.Input((front_end.chunk_frames, front_end.mel_bands), dtype="uint8")
@@ -145,7 +145,7 @@ class _Network:
         self._network: Any = None
 
     def scores(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        from model.evaluate import softmax
+        from genrebeam.model.evaluate import softmax
 
         return softmax(self._network.predict(x, batch_size=64, verbose=0)).astype(np.float64)
 
@@ -187,8 +187,8 @@ class OurCnn(_Network):
     EPOCHS = 12
 
     def fit(self, x: NDArray[Any], chunks: Chunks) -> None:
-        from model import bundle
-        from model.train import TrainConfig, train
+        from genrebeam.model import bundle
+        from genrebeam.model.train import TrainConfig, train
 
         with tempfile.TemporaryDirectory(prefix="genrebeam-compare-") as folder:
             shards = _write_shards(chunks, Path(folder) / "shards")
@@ -207,7 +207,7 @@ class OurCnn(_Network):
         self.scores(x[:1])  # as above
 
     def scores(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        from model.voting import UNCALIBRATED, chunk_scores
+        from genrebeam.model.voting import UNCALIBRATED, chunk_scores
 
         count, step = self._front_end.segments_per_chunk, self._front_end.chunk_step_frames
         segments = x[:, : count * step].reshape(len(x), count, step, -1)
@@ -230,8 +230,8 @@ def _write_shards(chunks: Chunks, folder: Path) -> ShardSet:
     """The chunks as a shard set with nothing but a split `train`, for model/train.py."""
     import tensorflow as tf
 
-    from features.records import Labels, encode
-    from features.schema import AudioInfo, Track, TrackFeatures
+    from genrebeam.features.records import Labels, encode
+    from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
 
     folder.mkdir()
     counts = dict.fromkeys(chunks.labels, 0)

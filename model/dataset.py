@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of, segments_of
-from features.config import FrontEnd
-from features.records import parse_in_graph
-from model import augment
-from model.augment import Augmentation
-from model.shardset import ShardSet
-from model.targets import FURTHER, GENRES, Targets
+from genrebeam.features.chunks import audible, chunks_of, segments_of
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.records import parse_in_graph
+from genrebeam.model import augment
+from genrebeam.model.augment import Augmentation
+from genrebeam.model.shardset import ShardSet
+from genrebeam.model.targets import FURTHER, GENRES, Targets
 
 # A crop whose loudest level is put here before blending two crops: mixup compares shapes, not gains.
 _BLEND_PEAK = 240.0

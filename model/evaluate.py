@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.errors import UsageError
-from features.mel import bands_below
-from model import shardset
-from model.bundle import Bundle, load_model
-from model.dataset import chunk_logits
-from model.shardset import ShardSet
-from model.splits import normal_group, position
-from model.voting import (
+from genrebeam.features.errors import UsageError
+from genrebeam.features.mel import bands_below
+from genrebeam.model import shardset
+from genrebeam.model.bundle import Bundle, load_model
+from genrebeam.model.dataset import chunk_logits
+from genrebeam.model.shardset import ShardSet
+from genrebeam.model.splits import normal_group, position
+from genrebeam.model.voting import (
     MIN_CONFIDENCE,
     UNCALIBRATED,
     UNKNOWN,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from features.mel import FrameStream, band_edges_hz
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.mel import FrameStream, band_edges_hz
 
 Features = Callable[[NDArray[np.uint8], FrontEnd], NDArray[np.float32]]
 _FLOOR_DB = 80.0

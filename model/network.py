@@ -17,8 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from features.config import FrontEnd
-from model.targets import GENRES
+from genrebeam.features.config import FrontEnd
+from genrebeam.model.targets import GENRES
 
 # Seconds from one frame to the next after the first convolution, whatever the hop: the cost of a chunk
 # hardly depends on the hop then, and the filters after it always span the same time.

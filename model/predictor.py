@@ -10,9 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from model.bundle import Bundle, load_model
-from model.voting import UNCALIBRATED, Calibration, chunk_scores
+from genrebeam.features.config import FrontEnd
+from genrebeam.model.bundle import Bundle, load_model
+from genrebeam.model.voting import UNCALIBRATED, Calibration, chunk_scores
 
 
 class Predictor(Protocol):
@@ -37,7 +37,8 @@ class Predictor(Protocol):
             segments: uint8 [batch_size, chunk_step_frames, mel_bands]; each with its neighbours makes chunks.
 
         Returns:
-            Scores, float32 [batch_size - segments_per_chunk + 1, genres + 1], as `model.voting.chunk_scores` has them.
+            Scores, float32 [batch_size - segments_per_chunk + 1, genres + 1], as
+            `genrebeam.model.voting.chunk_scores` has them.
         """
         ...
 
@@ -46,17 +47,17 @@ class BundlePredictor:
     """The network of a bundle behind one fixed signature, so that TensorFlow traces it once.
 
     Args:
-        bundle: from `model.bundle.load_config`.
+        bundle: from `genrebeam.model.bundle.load_config`.
         batch_size: segments per call; the network is traced for exactly this many.
         threads: cores for one prediction; with one worker per core, one. Takes effect only before
             TensorFlow has started anything in this process.
 
     Raises:
-        BundleError: as `model.bundle.load_model`.
+        BundleError: as `genrebeam.model.bundle.load_model`.
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
-        from model.keras_import import tensorflow as tf
+        from genrebeam.model.keras_import import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         self.on_gpu = bool(gpus)

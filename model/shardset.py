@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from features.config import FrontEnd
-from features.errors import RecordError, UsageError
-from features.records import Labels, parse
-from features.schema import TrackFeatures
-from model.splits import fold_of
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import RecordError, UsageError
+from genrebeam.features.records import Labels, parse
+from genrebeam.features.schema import TrackFeatures
+from genrebeam.model.splits import fold_of
 
 SCHEMA_VERSION = 1
 DATASET = "dataset.json"

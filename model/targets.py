@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import UsageError
+from genrebeam.features.errors import UsageError
 
 # The head that a network always has: the labels of the shards.
 GENRES = "genres"

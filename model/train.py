@@ -20,17 +20,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from features.config import FrontEnd
-from features.errors import BundleError, UsageError
-from model import bundle as bundles
-from model import dataset, evaluate, shardset
-from model.augment import Augmentation
-from model.bundle import Bundle
-from model.network import MEMBERS, Network, build_cnn
-from model.shardset import ShardSet
-from model.splits import fold_of
-from model.targets import GENRES, Targets, claimed_vector
-from model.voting import UNCALIBRATED, Calibration
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import BundleError, UsageError
+from genrebeam.model import bundle as bundles
+from genrebeam.model import dataset, evaluate, shardset
+from genrebeam.model.augment import Augmentation
+from genrebeam.model.bundle import Bundle
+from genrebeam.model.network import MEMBERS, Network, build_cnn
+from genrebeam.model.shardset import ShardSet
+from genrebeam.model.splits import fold_of
+from genrebeam.model.targets import GENRES, Targets, claimed_vector
+from genrebeam.model.voting import UNCALIBRATED, Calibration
 
 logger = logging.getLogger(__name__)
 

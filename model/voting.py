@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, chunks_of, whole_chunks
-from features.config import FrontEnd
+from genrebeam.features.chunks import audible, chunks_of, whole_chunks
+from genrebeam.features.config import FrontEnd
 
 Scores = NDArray[np.float32]
 

@@ -1,6 +1,7 @@
-"""Hearing genres from Python, without Beam: `GenreTagger().hear("song.mp3")`.
+"""Hearing genres from Python, without Beam: `GenreTagger().hear("song.mp3")`; and reading what `genrebeam tag` wrote.
 
-The names in here are a contract (docs/python.md). For a whole library use `genrebeam tag`, which goes on after a kill.
+The package genrebeam exports these names, which are a contract (docs/python.md). For a whole library use
+`genrebeam tag`, which goes on after a kill.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.chunks import audible, segments_of
-from features.errors import Silent, TrackError
-from features.extract import ExtractLimits
-from features.isolated import IsolatedExtractor
-from features.schema import AudioInfo
-from model.predictor import BatchedScorer, BundlePredictor, Predictor
-from model.voting import UNKNOWN, Scores, decide
-from pipelines.storage.copies import bundle_at
+from genrebeam.features.chunks import audible, segments_of
+from genrebeam.features.errors import Silent, TrackError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.schema import AudioInfo
+from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
+from genrebeam.model.voting import UNKNOWN, Scores, decide
+from genrebeam.pipelines.storage.copies import bundle_at
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Song = str | os.PathLike[str]
 
@@ -100,7 +104,9 @@ class GenreTagger:
         if predictor is None:
             self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
-        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="pipelines.tags.read:genres_in")
+        self._extractor = IsolatedExtractor(
+            self.front_end, limits, tag_reader="genrebeam.pipelines.tags.read:genres_in"
+        )
         self._extractor.start()  # its imports run while the network is loaded
 
     @overload
@@ -201,3 +207,32 @@ class GenreTagger:
             features.audio,
             features.genre_before,
         )
+
+
+def read_results(results: str | os.PathLike[str], columns: list[str] | None = None) -> pd.DataFrame:
+    """The newest result of each track of a results folder, ordered by track_id, with the corrections of people.
+
+    Args:
+        results: the folder that `genrebeam tag` wrote, on a disk or in a bucket.
+        columns: those of docs/results.md that you need; all where nothing is said.
+
+    Returns:
+        A DataFrame with those columns, and `corrected_genre`: a person's word for the track, or None.
+
+    Raises:
+        UsageError: there are no results.
+        LedgerError: a file of the folder cannot be read.
+        ModuleNotFoundError: pandas is not installed.
+    """
+    from genrebeam.pipelines.dataset.corrections import read_corrections
+    from genrebeam.pipelines.dataset.dataset import existing
+    from genrebeam.pipelines.dataset.ledger import newest_results
+
+    dataset = existing(os.fspath(results))
+    table = newest_results(dataset, columns and list(dict.fromkeys([*columns, "track_id"])))
+    corrections = read_corrections(dataset)
+    words = [found.genre if (found := corrections.get(i)) else None for i in table["track_id"].to_pylist()]
+    frame: pd.DataFrame = table.to_pandas()
+    if columns is not None:
+        frame = frame[columns]
+    return frame.assign(corrected_genre=words)

@@ -14,21 +14,21 @@ from typing import Any
 
 import click
 
-from features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError
 
 COMMANDS = {
-    "tag": ("pipelines.commands.tag", "Hear the genre of every track in a library."),
-    "apply": ("pipelines.commands.apply", "Write the genres of a results folder into the files."),
-    "undo": ("pipelines.commands.undo", "Put back the genres that were in the files before."),
-    "correct": ("pipelines.commands.correct", "Say that a track is of another genre."),
-    "show": ("pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
-    "app": ("app.command", "Hear, browse and correct in a browser."),
-    "report": ("pipelines.commands.report", "Make one HTML page of a results folder."),
-    "doctor": ("pipelines.commands.doctor", "Say what works on this machine, and what to do."),
-    "shards": ("pipelines.commands.shards", "Make labelled training shards of a library."),
-    "train": ("pipelines.commands.train", "Train a CNN from shards into a model bundle."),
-    "evaluate": ("pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
-    "compare": ("pipelines.commands.compare", "Other features and algorithms on the same tracks."),
+    "tag": ("genrebeam.pipelines.commands.tag", "Hear the genre of every track in a library."),
+    "apply": ("genrebeam.pipelines.commands.apply", "Write the genres of a results folder into the files."),
+    "undo": ("genrebeam.pipelines.commands.undo", "Put back the genres that were in the files before."),
+    "correct": ("genrebeam.pipelines.commands.correct", "Say that a track is of another genre."),
+    "show": ("genrebeam.pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
+    "app": ("genrebeam.app.command", "Hear, browse and correct in a browser."),
+    "report": ("genrebeam.pipelines.commands.report", "Make one HTML page of a results folder."),
+    "doctor": ("genrebeam.pipelines.commands.doctor", "Say what works on this machine, and what to do."),
+    "shards": ("genrebeam.pipelines.commands.shards", "Make labelled training shards of a library."),
+    "train": ("genrebeam.pipelines.commands.train", "Train a CNN from shards into a model bundle."),
+    "evaluate": ("genrebeam.pipelines.commands.evaluate", "Measure bundles on tracks that they never heard."),
+    "compare": ("genrebeam.pipelines.commands.compare", "Other features and algorithms on the same tracks."),
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.

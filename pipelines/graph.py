@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from features.schema import Rejection, Track, TrackFeatures
-from model.predictor import Predictor
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.stages.changes import BATCH, Done, Task, Wanted, wanted_from_row
-from pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures, ReadRecords
-from pipelines.stages.plan import NameParts, ReadPart
-from pipelines.stages.predict import PredictAndVote, TagConfig
-from pipelines.stages.write import WRITE_EVERY_S, WriteFeatures, WriteRows, as_reject_row
-from pipelines.stages.write_tags import WriteTags
+from genrebeam.features.schema import Rejection, Track, TrackFeatures
+from genrebeam.model.predictor import Predictor
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.stages.changes import BATCH, Done, Task, Wanted, wanted_from_row
+from genrebeam.pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures, ReadRecords
+from genrebeam.pipelines.stages.plan import NameParts, ReadPart
+from genrebeam.pipelines.stages.predict import PredictAndVote, TagConfig
+from genrebeam.pipelines.stages.write import WRITE_EVERY_S, WriteFeatures, WriteRows, as_reject_row
+from genrebeam.pipelines.stages.write_tags import WriteTags
 
 
 class Extracted(NamedTuple):

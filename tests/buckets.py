@@ -21,7 +21,7 @@ import google_crc32c
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pipelines.storage import objects
+from genrebeam.pipelines.storage import objects
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 BUCKET = "music"

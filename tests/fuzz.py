@@ -26,9 +26,9 @@ import families  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import tagfiles  # noqa: E402
 
-from features.child import Child  # noqa: E402
-from features.errors import TrackError  # noqa: E402
-from pipelines.tags.words import keys  # noqa: E402
+from genrebeam.features.child import Child  # noqa: E402
+from genrebeam.features.errors import TrackError  # noqa: E402
+from genrebeam.pipelines.tags.words import keys  # noqa: E402
 
 POLICIES = ("fill", "merge", "overwrite")
 # Reasons that are the file's own. Another one is a fault of ours.
@@ -294,7 +294,7 @@ class Fuzz:
 
 
 def _genres(path: Path) -> tuple[str, ...]:
-    from pipelines.tags.read import read_genres
+    from genrebeam.pipelines.tags.read import read_genres
 
     return read_genres(path)
 

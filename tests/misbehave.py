@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
-from features.extract import stream_log_mel
-from pipelines.tags import player
+from genrebeam.features.extract import stream_log_mel
+from genrebeam.pipelines.tags import player
 
 
 def misbehave(path, front_end, limits):

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
-from features.schema import Track
-from pipelines.dataset.schema import RESULTS, track_columns
-from pipelines.jobs import apply
-from pipelines.jobs.apply import ApplyReport
-from pipelines.stages.changes import ApplyOptions
-from pipelines.storage.places import path_uri
-from pipelines.tags.policy import TagPolicy
+from genrebeam.features.schema import Track
+from genrebeam.pipelines.dataset.schema import RESULTS, track_columns
+from genrebeam.pipelines.jobs import apply
+from genrebeam.pipelines.jobs.apply import ApplyReport
+from genrebeam.pipelines.stages.changes import ApplyOptions
+from genrebeam.pipelines.storage.places import path_uri
+from genrebeam.pipelines.tags.policy import TagPolicy
 
 RATE_HZ = 44_100
 WHEN = dt.datetime(2026, 11, 1, 12, 0, 0, tzinfo=dt.timezone.utc)

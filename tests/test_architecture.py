@@ -1,4 +1,4 @@
-"""Who may import whom: features <- model <- pipelines, heavy packages only where they belong."""
+"""Who may import whom: features <- model <- pipelines <- app, no circles, heavy packages only where they belong."""
 
 import ast
 import subprocess
@@ -11,62 +11,91 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(p for folder in ("features", "model", "pipelines", "app") for p in (ROOT / folder).rglob("*.py"))
 
 
-def imports(path, *, top_level_only=False):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: import by absolute name"
-            yield node.module.split(".")[0]
+def name_of(path):
+    """genrebeam.features.mel for features/mel.py."""
+    return ".".join(["genrebeam", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_arrows_point_one_way(path):
-    package = path.relative_to(ROOT).parts[0]
-    forbidden = {
-        "features": {"model", "pipelines", "app", "apache_beam", "click", "rich"},
-        "model": {"pipelines", "app", "apache_beam"},
-        "pipelines": {"app"},
-        "app": set(),
-    }[package]
-    assert not forbidden & set(imports(path))
-    if package != "app":
-        assert not {"streamlit", "altair"} & set(imports(path))
-    if package == "features" and path.name != "records.py":
-        assert not {"tensorflow", "keras"} & set(imports(path))
+OURS = {name_of(path) for path in FILES}
 
 
-# The rooms of pipelines/, from the ground up: each may import from its own floor and from those below.
-FLOORS = ["storage", "dataset library tags engine data", "stages", "graph api", "jobs", "commands cli __main__"]
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
-
-
-def modules(path):
-    """Whole names of our own modules that a file imports."""
+def imports(path):
+    """Whole names of the modules that a file imports, of ours and of others."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, f"{path}: import by absolute name"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in OURS else node.module for name in names)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "pipelines").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_arrows_point_one_way(path):
+    room = path.relative_to(ROOT).parts[0]
+    above = {
+        "features": {"model", "pipelines", "app"},
+        "model": {"pipelines", "app"},
+        "pipelines": {"app"},
+        "app": set(),
+    }[room]
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("genrebeam.")}
+    others = {name.split(".")[0] for name in imports(path)}
+    assert not above & ours
+    assert not {"features", "model", "pipelines", "app"} & others, "import it as genrebeam...."
+    if room in ("features", "model"):
+        assert "apache_beam" not in others
+    if room == "features":
+        assert not {"click", "rich"} & others
+    if room != "app":
+        assert not {"streamlit", "altair"} & others
+    if room == "features" and path.name != "records.py":
+        assert not {"tensorflow", "keras"} & others
+
+
+def test_no_module_imports_itself_in_a_circle():
+    open_, done = [], set()
+
+    def visit(name):
+        assert name not in open_, " -> ".join([*open_[open_.index(name) :], name])
+        if name in done:
+            return
+        open_.append(name)
+        for other in sorted(imported[name]):
+            visit(other)
+        done.add(open_.pop())
+
+    imported = {name_of(path): set(imports(path)) & OURS - {name_of(path)} for path in FILES}
+    for name in imported:
+        visit(name)
+
+
+# The rooms of pipelines/, from the ground up: each may import from its own floor and from those below.
+FLOORS = ["storage", "dataset library tags engine data", "stages", "graph api", "jobs", "commands cli"]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines").rglob("*.py")), ids=name_of)
 def test_rooms_of_pipelines_do_not_look_up(path):
     room = path.relative_to(ROOT / "pipelines").parts[0].removesuffix(".py")
-    for module in modules(path):
-        if module.startswith("pipelines."):
-            other = module.split(".")[1]
+    for module in imports(path):
+        if module.startswith("genrebeam.pipelines."):
+            other = module.split(".")[2]
             assert FLOOR[other] <= FLOOR[room] or other == "cli", f"{room} climbs up to {module}"
+
+
+@pytest.mark.parametrize("room", ["features", "model", "pipelines", "app"])
+def test_a_room_is_not_imported_by_its_bare_name(room):
+    run = subprocess.run([sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True)
+    assert f"import it as genrebeam.{room}" in run.stderr
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("features.isolated", {"tensorflow", "apache_beam", "librosa", "numba"}),
-        ("pipelines.cli", {"tensorflow", "apache_beam", "numpy"}),
-        ("pipelines.commands.tag", {"tensorflow"}),
+        ("genrebeam.features.isolated", {"tensorflow", "apache_beam", "librosa", "numba"}),
+        ("genrebeam.pipelines.cli", {"tensorflow", "apache_beam", "numpy"}),
+        ("genrebeam.pipelines.commands.tag", {"tensorflow"}),
     ],
 )
 def test_what_must_start_fast_imports_nothing_heavy(module, absent):
@@ -77,7 +106,8 @@ def test_what_must_start_fast_imports_nothing_heavy(module, absent):
 
 def test_prediction_does_not_wait_for_plotting_scikit_learn_and_pandas():
     code = (
-        "import sys; from model.bundle import DEFAULT, load_config; from model.predictor import BundlePredictor; "
+        "import sys; from genrebeam.model.bundle import DEFAULT, load_config; "
+        "from genrebeam.model.predictor import BundlePredictor; "
         "BundlePredictor(load_config(DEFAULT)); print(*{'matplotlib', 'pandas', 'sklearn'} & set(sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

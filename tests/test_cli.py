@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from features.errors import BundleError, UsageError
-from pipelines import cli
+from genrebeam.features.errors import BundleError, UsageError
+from genrebeam.pipelines import cli
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 KILLED = """
 import os, signal, sys, time
-from pipelines import cli
+from genrebeam.pipelines import cli
 
 def kill_me(**kwargs):
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
-from pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
+from genrebeam.pipelines import cli
+from genrebeam.pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_every_option_is_documented(name, document):
 
 
 def test_every_feature_and_algorithm_of_compare_is_documented():
-    from model import compare, handcrafted
+    from genrebeam.model import compare, handcrafted
 
     names = [*handcrafted.names(audio=True), *compare.algorithm_names()]
     assert not [name for name in names if f"`{name}`" not in text("training.md")]
@@ -68,7 +68,7 @@ def test_what_the_page_about_other_programs_shows_of_duckdb_and_pandas_works(tmp
     import duckdb
     import tagfiles
 
-    from pipelines.dataset.corrections import correct
+    from genrebeam.pipelines.dataset.corrections import correct
 
     songs = [tagfiles.make(tmp_path, "flac", name) for name in ("one", "two")]
     tagfiles.results(tmp_path / "out", {song: [("blues", 0.9)] for song in songs}, root=tmp_path)
@@ -110,8 +110,8 @@ def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):
 
 
 def test_every_genre_of_the_shipped_models_is_explained_and_spelled():
-    from model.bundle import SHIPPED, load_config
-    from pipelines.tags.policy import spelled
+    from genrebeam.model.bundle import SHIPPED, load_config
+    from genrebeam.pipelines.tags.policy import spelled
 
     models = text("models.md")
     for name, folder in SHIPPED.items():

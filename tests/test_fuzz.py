@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutagen.id3 import ID3, TIT2, TRCK
 
-from features.config import FrontEnd
-from features.errors import NotTaggable, RecordError, TrackError, UsageError
-from features.extract import ExtractLimits
-from features.isolated import IsolatedExtractor
-from features.records import count_records, encode, first_record, parse
-from features.schema import AudioInfo, Track, TrackFeatures
-from pipelines.library.discover import MANIFEST_SUFFIXES, discover
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.parse import parse as parse_tags
-from pipelines.tags.read import read_genres, read_tags
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import NotTaggable, RecordError, TrackError, UsageError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.records import count_records, encode, first_record, parse
+from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.pipelines.library.discover import MANIFEST_SUFFIXES, discover
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.parse import parse as parse_tags
+from genrebeam.pipelines.tags.read import read_genres, read_tags
 
 SEEDS = st.integers(0, 2**32)
 COUNTED = settings(max_examples=60, deadline=None)

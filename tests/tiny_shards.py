@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from features.config import FrontEnd
-from features.records import Labels, encode
-from features.schema import AudioInfo, Track, TrackFeatures
-from model import shardset
-from model.shardset import ShardSet, Split
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.records import Labels, encode
+from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.model import shardset
+from genrebeam.model.shardset import ShardSet, Split
 
 FRONT_END = dataclasses.replace(FrontEnd(), mel_bands=16, n_fft=4096, hop_length=4096)
 GENRES = ("low", "middle", "high")

@@ -32,12 +32,12 @@ import tagfiles  # noqa: E402
 from processes import workers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from pipelines.dataset import journal  # noqa: E402
-from pipelines.engine.runner import LOCAL_RUNNER  # noqa: E402
-from pipelines.jobs.apply import apply_results, undo_results  # noqa: E402
-from pipelines.stages.changes import ApplyOptions  # noqa: E402
-from pipelines.tags.policy import TagPolicy  # noqa: E402
-from pipelines.tags.read import read_tags  # noqa: E402
+from genrebeam.pipelines.dataset import journal  # noqa: E402
+from genrebeam.pipelines.engine.runner import LOCAL_RUNNER  # noqa: E402
+from genrebeam.pipelines.jobs.apply import apply_results, undo_results  # noqa: E402
+from genrebeam.pipelines.stages.changes import ApplyOptions  # noqa: E402
+from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
+from genrebeam.pipelines.tags.read import read_tags  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ApplyOptions(tags=TagPolicy(policy="overwrite"), yes=True, quiet=True, workers=2)
@@ -89,7 +89,7 @@ def in_child(act: object, output: Path, kill_after_s: float | None) -> bool:
 
 def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after_s: float | None) -> bool:
     """Run apply on Beam's local runner, and kill its driver or a worker; True if it ended well all the same."""
-    command = [sys.executable, "-m", "pipelines", "apply", output, "--yes", "--write-tags", "overwrite", "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "apply", output, "--yes", "--write-tags", "overwrite", "--quiet"]
     flags = ["--runner", LOCAL_RUNNER, "--direct_num_workers", "2", "--direct_running_mode", "multi_processing"]
     driver = psutil.Popen([*map(str, command), *flags], cwd=ROOT, stderr=subprocess.DEVNULL)
     if kill_after_s is not None:

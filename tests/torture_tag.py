@@ -23,8 +23,8 @@ import psutil  # noqa: E402
 import synth  # noqa: E402
 from processes import workers_of  # noqa: E402
 
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset  # noqa: E402
-from pipelines.dataset.ledger import newest_results  # noqa: E402
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset  # noqa: E402
+from genrebeam.pipelines.dataset.ledger import newest_results  # noqa: E402
 
 PER_RUN = ["run_id", "processed_at"]
 TRACKS = 120
@@ -32,7 +32,7 @@ TRACKS = 120
 
 def command(library: Path, output: Path) -> list[str]:
     arguments = ["tag", library, "--output", output, "--workers", "2", "--write-every", "1", "--quiet"]
-    return [sys.executable, "-m", "pipelines", *map(str, arguments)]
+    return [sys.executable, "-m", "genrebeam", *map(str, arguments)]
 
 
 def disturb(library: Path, output: Path, chance: random.Random) -> tuple[str, bool]:

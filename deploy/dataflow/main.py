@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipelines.cli import main
+from genrebeam.pipelines.cli import main
 
 
 def arguments(given: list[str]) -> list[str]:

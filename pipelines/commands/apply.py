@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from pipelines.cli import EXIT_OK
-from pipelines.commands.beam import BeamCommand, engine_options
-from pipelines.commands.screen import Screen
-from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import Engine, usable_cores
-from pipelines.jobs.apply import apply_results, show
-from pipelines.stages.changes import HARD_LINKS, ApplyOptions
-from pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
+from genrebeam.pipelines.cli import EXIT_OK
+from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
+from genrebeam.pipelines.commands.screen import Screen
+from genrebeam.pipelines.engine.quiet import quiet_libraries
+from genrebeam.pipelines.engine.runner import Engine, usable_cores
+from genrebeam.pipelines.jobs.apply import apply_results, show
+from genrebeam.pipelines.stages.changes import HARD_LINKS, ApplyOptions
+from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -115,7 +115,7 @@ def command(
     apply = dataclasses.replace(apply, only_corrected=only_corrected)
     if engine.runner:
         with quiet_libraries(results, debug=debug) as terminal:
-            from pipelines.jobs.apply_graph import apply_on_runner
+            from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
 
             report = apply_on_runner(results, apply, engine, console=terminal)
     else:

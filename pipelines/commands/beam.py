@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipelines.engine.runner import WORKER_TIMEOUT_S, Engine, split_beam_flags, usable_cores
+from genrebeam.pipelines.engine.runner import WORKER_TIMEOUT_S, Engine, split_beam_flags, usable_cores
 
 
 class BeamCommand(click.Command):

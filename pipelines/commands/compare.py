@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from features.errors import UsageError
-from pipelines.commands.options import FOLDER
-from pipelines.engine.quiet import quiet_libraries
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.options import FOLDER
+from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.compare import Audio
+    from genrebeam.model.compare import Audio
 
 
 @click.command("compare")
@@ -62,8 +62,8 @@ def command(
     The leaky protocol tests on chunks of songs that were trained on. It shows where figures near 0.9 come from.
     Every row is written as soon as it is measured; the same command goes on, and further rows can be added.
     """
-    from model import compare
-    from pipelines.storage.copies import shards_at
+    from genrebeam.model import compare
+    from genrebeam.pipelines.storage.copies import shards_at
 
     dataset = shards_at(shards)
     plan = compare.Plan(features, algorithms, epochs, seed, audio=bool(libraries))
@@ -94,8 +94,8 @@ def command(
 
 def _audio(libraries: tuple[str, ...]) -> Audio:
     """The files of libraries, under the names that `genrebeam shards` gave them."""
-    from pipelines.library.discover import discover
-    from pipelines.stages.extract import local_copy
+    from genrebeam.pipelines.library.discover import discover
+    from genrebeam.pipelines.stages.extract import local_copy
 
     return {track.track_id: functools.partial(local_copy, track.uri) for track in discover(libraries).tracks}
 

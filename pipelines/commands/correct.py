@@ -6,8 +6,8 @@ import getpass
 
 import click
 
-from features.errors import UsageError
-from pipelines.dataset.corrections import correct
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.dataset.corrections import correct
 
 
 @click.command("correct")

@@ -8,8 +8,8 @@ import tempfile
 
 import click
 
-from pipelines.commands.options import model_option
-from pipelines.engine.quiet import quiet_libraries
+from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 
 @click.command("doctor")
@@ -21,7 +21,7 @@ def command(model: str | None, as_json: bool, debug: bool) -> int:
 
     The exit code is 0 where a local library can be tagged, and 1 where it cannot.
     """
-    from pipelines.jobs.doctor import can_tag, checks
+    from genrebeam.pipelines.jobs.doctor import can_tag, checks
 
     with tempfile.TemporaryDirectory(prefix="genrebeam-") as folder, quiet_libraries(folder, debug=debug):
         found = list(checks(model))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from features.errors import UsageError
-from pipelines.commands.options import FOLDER
-from pipelines.engine.quiet import quiet_libraries
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.options import FOLDER
+from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,8 +61,8 @@ def command(
     """
     import pyarrow.parquet as pq
 
-    from model import bundle
-    from pipelines.storage.copies import bundle_at, shards_at
+    from genrebeam.model import bundle
+    from genrebeam.pipelines.storage.copies import bundle_at, shards_at
 
     if card and lowpass_hz:
         raise UsageError("--lowpass: a model card is about whole recordings; leave out --card")
@@ -70,8 +70,8 @@ def command(
     dataset = shards_at(shards)
     loaded = [bundle_at(one) for one in bundles]
     with quiet_libraries(output, debug=debug):
-        from model import card as cards
-        from model import evaluate
+        from genrebeam.model import card as cards
+        from genrebeam.model import evaluate
 
         heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz)
         whole = evaluate.listen(loaded, dataset, split) if fit and lowpass_hz else heard

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from features.errors import UsageError
+from genrebeam.features.errors import UsageError
 
 
 @click.command("report")
@@ -20,7 +20,7 @@ def command(results: str, output: Path | None, debug: bool) -> None:
 
     Genres, confidence, the least certain tracks, folders, rejects with advice, runs and the model's figures.
     """
-    from pipelines.jobs.report import summarise, to_html
+    from genrebeam.pipelines.jobs.report import summarise, to_html
 
     page = output or Path("genrebeam-report.html")
     summary = summarise(results)

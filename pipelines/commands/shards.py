@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from features.config import FrontEnd
-from features.errors import UsageError
-from features.records import Labels
-from features.schema import Track
-from model.shardset import ShardSet
-from pipelines.commands.beam import BeamCommand, engine_options
-from pipelines.commands.screen import Screen
-from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import Engine
-from pipelines.jobs.shards import (
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import UsageError
+from genrebeam.features.records import Labels
+from genrebeam.features.schema import Track
+from genrebeam.model.shardset import ShardSet
+from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
+from genrebeam.pipelines.commands.screen import Screen
+from genrebeam.pipelines.engine.quiet import quiet_libraries
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs.shards import (
     AudioSource,
     Source,
     StoredLogMels,
@@ -29,10 +29,10 @@ from pipelines.jobs.shards import (
     stored_log_mels,
     write_shards,
 )
-from pipelines.library.discover import Discovery, discover, is_manifest
-from pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
-from pipelines.stages.extract import ExtractConfig
-from pipelines.storage.places import local_path
+from genrebeam.pipelines.library.discover import Discovery, discover, is_manifest
+from genrebeam.pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
+from genrebeam.pipelines.stages.extract import ExtractConfig
+from genrebeam.pipelines.storage.places import local_path
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from features.errors import UsageError
-from pipelines.commands.options import model_option
-from pipelines.engine.quiet import quiet_libraries
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 
 @click.command("show")
@@ -26,8 +26,8 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
 
     Without --output the picture is opened where there is a display, and its place is said.
     """
-    from pipelines.api import GenreTagger
-    from pipelines.jobs.show import NONE_OF_THESE, draw
+    from genrebeam.pipelines.api import GenreTagger
+    from genrebeam.pipelines.jobs.show import NONE_OF_THESE, draw
 
     picture = output or Path(tempfile.mkdtemp(prefix="genrebeam-"), f"{track.stem}.png")
     if not picture.absolute().parent.is_dir():

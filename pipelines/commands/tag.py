@@ -6,19 +6,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from features.errors import UsageError
-from features.extract import ExtractLimits
-from model.voting import METHODS
-from pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
-from pipelines.commands.apply import apply_options
-from pipelines.commands.beam import BeamCommand, engine_options
-from pipelines.commands.options import model_option
-from pipelines.commands.screen import Screen
-from pipelines.dataset.export import FORMATS, export
-from pipelines.engine.quiet import quiet_libraries
-from pipelines.engine.runner import Engine
-from pipelines.jobs import apply as tags
-from pipelines.jobs.tag import Report, TagOptions, tag
+from genrebeam.features.errors import UsageError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.model.voting import METHODS
+from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
+from genrebeam.pipelines.commands.apply import apply_options
+from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
+from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.screen import Screen
+from genrebeam.pipelines.dataset.export import FORMATS, export
+from genrebeam.pipelines.engine.quiet import quiet_libraries
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs import apply as tags
+from genrebeam.pipelines.jobs.tag import Report, TagOptions, tag
 
 
 @click.command("tag", cls=BeamCommand)

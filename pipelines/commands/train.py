@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from features.errors import UsageError
-from pipelines.commands.options import FOLDER
-from pipelines.engine.quiet import quiet_libraries
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.options import FOLDER
+from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,13 +60,13 @@ def command(
 
     Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
     """
-    from model import targets
-    from pipelines.storage.copies import bundle_at, shards_at
+    from genrebeam.model import targets
+    from genrebeam.pipelines.storage.copies import bundle_at, shards_at
 
     dataset = shards_at(shards)
     with quiet_libraries(output, debug=debug) as console:
         _use_threads(threads)
-        from model.train import TrainConfig, train
+        from genrebeam.model.train import TrainConfig, train
 
         given = {name: value for name, value in recipe.items() if value is not None}
         try:

@@ -7,11 +7,11 @@ import datetime as dt
 import os
 from typing import NamedTuple
 
-from features.errors import UsageError
-from pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
-from pipelines.dataset.ledger import Place, newest_results
-from pipelines.dataset.schema import storable
-from pipelines.storage.places import path_uri
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
+from genrebeam.pipelines.dataset.ledger import Place, newest_results
+from genrebeam.pipelines.dataset.schema import storable
+from genrebeam.pipelines.storage.places import path_uri
 
 _LONGEST = 200  # characters of a genre
 

@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import LedgerError, UsageError
-from features.schema import Rejection
-from pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
-from pipelines.storage.folders import Folder, folder_at, write_json
+from genrebeam.features.errors import LedgerError, UsageError
+from genrebeam.features.schema import Rejection
+from genrebeam.pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
+from genrebeam.pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
 CORRECTIONS_DIR = "corrections"

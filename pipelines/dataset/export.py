@@ -7,10 +7,10 @@ import json
 import os
 from typing import Any
 
-from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ledger import newest_results_by_file
-from pipelines.dataset.ordered import in_order
-from pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.ledger import newest_results_by_file
+from genrebeam.pipelines.dataset.ordered import in_order
+from genrebeam.pipelines.dataset.schema import RESULTS
 
 FORMATS = ["csv", "json"]
 _ROWS = 1000  # as Python objects at a time

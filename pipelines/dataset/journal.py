@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.dataset.dataset import JOURNAL_DIR, Dataset
-from pipelines.dataset.keys import keys_of
-from pipelines.dataset.schema import JOURNAL
-from pipelines.storage.folders import write_json
-from pipelines.storage.places import local_path
-from pipelines.tags.change import Kept
-from pipelines.tags.patch import Former
-from pipelines.tags.read import TagValues
-from pipelines.tags.writer import remove_leftover
+from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, Dataset
+from genrebeam.pipelines.dataset.keys import keys_of
+from genrebeam.pipelines.dataset.schema import JOURNAL
+from genrebeam.pipelines.storage.folders import write_json
+from genrebeam.pipelines.storage.places import local_path
+from genrebeam.pipelines.tags.change import Kept
+from genrebeam.pipelines.tags.patch import Former
+from genrebeam.pipelines.tags.read import TagValues
+from genrebeam.pipelines.tags.writer import remove_leftover
 
 APPLY, UNDO = "apply", "undo"
 PUT = "put"  # an object was written, and at that time: nothing to undo, and for `Origins` to know

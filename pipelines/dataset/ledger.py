@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.schema import Track
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, MergedMeanwhile, schema_of
-from pipelines.dataset.journal import Origins
-from pipelines.dataset.keys import Keys, find, keys_of, newest
-from pipelines.dataset.plan import as_table
-from pipelines.dataset.schema import RESULTS
+from genrebeam.features.schema import Track
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, MergedMeanwhile, schema_of
+from genrebeam.pipelines.dataset.journal import Origins
+from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest
+from genrebeam.pipelines.dataset.plan import as_table
+from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
 _PLACE, _COVERAGE = 1, 2  # the second and the third thing that `Ledger.tagged` says

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.schema import Track
-from pipelines.storage.folders import Folder
+from genrebeam.features.schema import Track
+from genrebeam.pipelines.storage.folders import Folder
 
 _PARTS, _LARGEST_PART = 2_000, 1_000  # parts of a large plan, and rows in one
 _BEGUN = ".begun"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from features.schema import Rejection, Track
+from genrebeam.features.schema import Rejection, Track
 
 _TIME = pa.timestamp("us", tz="UTC")
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError
 
 _LOGGER = logging.getLogger(__name__)
 _DEATHS = 2  # of workers that had an item in hand, before it has to show alone what it does

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError
 
 if TYPE_CHECKING:
-    from pipelines.engine.forks import Forks
+    from genrebeam.pipelines.engine.forks import Forks
 
 _LONGEST_MESSAGE = 20_000
 Result = TypeVar("Result")
@@ -77,7 +77,7 @@ def _act(
     try:
         with contextlib.ExitStack() as stack:
             if forks is not None:
-                from pipelines.engine.forks import workers_forked
+                from genrebeam.pipelines.engine.forks import workers_forked
 
                 stack.enter_context(workers_forked(forks, answer))
             threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from features.errors import GenrebeamError, UsageError
-from pipelines.storage.folders import Folder, folder_at, is_local
+from genrebeam.features.errors import GenrebeamError, UsageError
+from genrebeam.pipelines.storage.folders import Folder, folder_at, is_local
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from features.errors import UsageError
-from pipelines.engine.forks import Forks
-from pipelines.storage.places import local_path
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.forks import Forks
+from genrebeam.pipelines.storage.places import local_path
 
 if TYPE_CHECKING:
     import apache_beam as beam

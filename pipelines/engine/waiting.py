@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from features.errors import UsageError
-from pipelines.engine.attempts import EngineError
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.attempts import EngineError
 
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult

@@ -25,19 +25,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from features.errors import UsageError
-from features.schema import Rejection, Track
-from pipelines.dataset import journal
-from pipelines.dataset.corrections import read_corrections
-from pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
-from pipelines.dataset.journal import Entry, Origins
-from pipelines.dataset.keys import find, keys_of
-from pipelines.dataset.ledger import Place, newest_results_by_file
-from pipelines.dataset.ordered import in_order
-from pipelines.dataset.schema import RESULTS
-from pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
-from pipelines.storage.places import local_path
-from pipelines.tags.policy import Outcome
+from genrebeam.features.errors import UsageError
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.corrections import read_corrections
+from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
+from genrebeam.pipelines.dataset.journal import Entry, Origins
+from genrebeam.pipelines.dataset.keys import find, keys_of
+from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
+from genrebeam.pipelines.dataset.ordered import in_order
+from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
+from genrebeam.pipelines.storage.places import local_path
+from genrebeam.pipelines.tags.policy import Outcome
 
 _LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
 RESULT_COLUMNS = [

@@ -15,23 +15,23 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from features.errors import UsageError
-from pipelines import graph
-from pipelines.dataset import journal
-from pipelines.dataset.ledger import Place
-from pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
-from pipelines.engine.launcher import run_apart
-from pipelines.engine.progress import watched
-from pipelines.engine.runner import Engine
-from pipelines.engine.waiting import wait_for
-from pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_task, results_to_write
-from pipelines.stages.changes import ApplyOptions, Task
-from pipelines.stages.write_tags import NAMESPACE
-from pipelines.tags.policy import Outcome
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines import graph
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.ledger import Place
+from genrebeam.pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
+from genrebeam.pipelines.engine.launcher import run_apart
+from genrebeam.pipelines.engine.progress import watched
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.engine.waiting import wait_for
+from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_task, results_to_write
+from genrebeam.pipelines.stages.changes import ApplyOptions, Task
+from genrebeam.pipelines.stages.write_tags import NAMESPACE
+from genrebeam.pipelines.tags.policy import Outcome
 
 
 def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, console: Console) -> ApplyReport:
-    """`pipelines.jobs.apply.apply_results` on any runner; a dry run needs none.
+    """`genrebeam.pipelines.jobs.apply.apply_results` on any runner; a dry run needs none.
 
     Raises:
         UsageError: as `apply_results`, and without --yes: a runner asks nobody.
@@ -55,7 +55,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
                 pass  # nothing to do
             elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
-                    forks = engine.forks("pipelines.graph")
+                    forks = engine.forks("genrebeam.pipelines.graph")
                     counts = run_apart(_run, engine, plan, task, progress.name, forks=forks)
             else:
                 counts = _run(engine, plan, task)

@@ -20,7 +20,7 @@ import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError
 
 _PACKAGES = ("apache-beam", "tensorflow", "keras", "librosa", "numpy", "pyarrow", "mutagen", "soundfile", "av")
 # FFmpeg's decoder for each format that people have; libsndfile reads some of them first.
@@ -127,7 +127,7 @@ def _decoders() -> Check:
 def _model(model: str | None) -> Iterator[Check]:
     """The bundle, and a tone heard with it, which takes the whole way of a track."""
     try:
-        from pipelines.storage.copies import bundle_at
+        from genrebeam.pipelines.storage.copies import bundle_at
 
         bundle = bundle_at(model)
     except Exception as error:
@@ -135,7 +135,7 @@ def _model(model: str | None) -> Iterator[Check]:
         return
     yield Check("model", True, True, f"{bundle.model_id} ({bundle.fingerprint}): {', '.join(bundle.labels)}")
     try:
-        from pipelines.api import GenreTagger
+        from genrebeam.pipelines.api import GenreTagger
 
         with tempfile.TemporaryDirectory(prefix="genrebeam-") as folder, GenreTagger(str(bundle.path)) as tagger:
             heard = tagger.hear(_tone(Path(folder, "tone.wav"), bundle.front_end.sample_rate_hz))

@@ -15,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import BundleError, GenrebeamError
-from model.bundle import METRICS, SHIPPED, load_config
-from pipelines.dataset import journal
-from pipelines.dataset.corrections import Correction, read_corrections, words_of
-from pipelines.dataset.dataset import JOURNAL_DIR, REJECTS_DIR, Dataset, existing
-from pipelines.dataset.keys import keys_of
-from pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
-from pipelines.tags.policy import Heard, TagPolicy, decide
-from pipelines.tags.read import TagValues
+from genrebeam.features.errors import BundleError, GenrebeamError
+from genrebeam.model.bundle import METRICS, SHIPPED, load_config
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.corrections import Correction, read_corrections, words_of
+from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, REJECTS_DIR, Dataset, existing
+from genrebeam.pipelines.dataset.keys import keys_of
+from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
+from genrebeam.pipelines.tags.policy import Heard, TagPolicy, decide
+from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
     "track_id", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "top", "genre_before", "model_id",
@@ -155,7 +155,7 @@ def to_html(summary: Summary) -> str:
     """The page."""
     import jinja2
 
-    template = (resources.files("pipelines") / "data" / "report.html.j2").read_text(encoding="utf-8")
+    template = (resources.files("genrebeam.pipelines") / "data" / "report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

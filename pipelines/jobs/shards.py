@@ -27,26 +27,26 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from features.errors import UnreadableFile, UsageError
-from features.records import Labels, encode
-from features.schema import AudioInfo, Rejection, Track, TrackFeatures
-from model import shardset
-from model.shardset import ShardSet, Split
-from model.splits import position
-from pipelines import graph
-from pipelines.dataset.corrections import read_corrections, words_of
-from pipelines.dataset.dataset import existing
-from pipelines.dataset.ledger import Place, newest_results
-from pipelines.dataset.plan import has_begun, remove_plan, write_plan
-from pipelines.dataset.schema import REJECTS, reject_row
-from pipelines.engine.launcher import run_apart
-from pipelines.engine.runner import Engine
-from pipelines.engine.waiting import wait_for
-from pipelines.library.labels import Claims, from_table, straddling
-from pipelines.stages.extract import ExtractConfig, ExtractFeatures
-from pipelines.storage.folders import Folder, folder_at
-from pipelines.tags.words import same
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import UnreadableFile, UsageError
+from genrebeam.features.records import Labels, encode
+from genrebeam.features.schema import AudioInfo, Rejection, Track, TrackFeatures
+from genrebeam.model import shardset
+from genrebeam.model.shardset import ShardSet, Split
+from genrebeam.model.splits import position
+from genrebeam.pipelines import graph
+from genrebeam.pipelines.dataset.corrections import read_corrections, words_of
+from genrebeam.pipelines.dataset.dataset import existing
+from genrebeam.pipelines.dataset.ledger import Place, newest_results
+from genrebeam.pipelines.dataset.plan import has_begun, remove_plan, write_plan
+from genrebeam.pipelines.dataset.schema import REJECTS, reject_row
+from genrebeam.pipelines.engine.launcher import run_apart
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.engine.waiting import wait_for
+from genrebeam.pipelines.library.labels import Claims, from_table, straddling
+from genrebeam.pipelines.stages.extract import ExtractConfig, ExtractFeatures
+from genrebeam.pipelines.storage.folders import Folder, folder_at
+from genrebeam.pipelines.tags.words import same
 
 _PLAN = ".genrebeam-plan-shards.parquet"
 _PARTS = ".parts"  # one JSON file per finished shard, until dataset.json sums them up
@@ -326,7 +326,7 @@ def write_shards(
         if todo:
             write_plan(folder, _PLAN, [pa.Table.from_pylist([p.to_row() for p in todo])], len(todo))
             try:
-                apart = functools.partial(run_apart, _run, forks=engine.forks("pipelines.graph"))
+                apart = functools.partial(run_apart, _run, forks=engine.forks("genrebeam.pipelines.graph"))
                 run = apart if engine.is_local else _run
                 run(engine, source, folder, front_end)
             finally:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import FrontEnd
-from features.extract import ExtractLimits, mono_blocks
-from features.schema import AudioInfo
-from pipelines.api import Features, GenreTagger, Heard
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.schema import AudioInfo
+from genrebeam.pipelines.api import Features, GenreTagger, Heard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,23 +21,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import Console
 
-from features.errors import UsageError
-from features.extract import ExtractLimits
-from features.schema import Rejection, Track
-from model.bundle import Bundle
-from model.voting import METHODS
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
-from pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
-from pipelines.engine.attempts import last_line, work_off
-from pipelines.engine.launcher import run_apart
-from pipelines.engine.progress import Watcher, in_hand, watched
-from pipelines.engine.runner import Engine, usable_cores
-from pipelines.engine.waiting import wait_for
-from pipelines.library.discover import find_all, is_companion, is_manifest, track_of
-from pipelines.storage.copies import bundle_at
-from pipelines.storage.folders import folder_at, is_local
-from pipelines.storage.places import local_path
+from genrebeam.features.errors import UsageError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.model.bundle import Bundle
+from genrebeam.model.voting import METHODS
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
+from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
+from genrebeam.pipelines.engine.attempts import last_line, work_off
+from genrebeam.pipelines.engine.launcher import run_apart
+from genrebeam.pipelines.engine.progress import Watcher, in_hand, watched
+from genrebeam.pipelines.engine.runner import Engine, usable_cores
+from genrebeam.pipelines.engine.waiting import wait_for
+from genrebeam.pipelines.library.discover import find_all, is_companion, is_manifest, track_of
+from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.storage.folders import folder_at, is_local
+from genrebeam.pipelines.storage.places import local_path
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -336,7 +336,11 @@ class _Run:
             self._job = job = dataclasses.replace(job, options=options, progress=progress)
             if self._watcher:
                 self._follow(self._watcher, progress)
-            run_apart(_run_watched, job, forks=options.engine.forks("model.keras_import", "pipelines.graph"))
+            run_apart(
+                _run_watched,
+                job,
+                forks=options.engine.forks("genrebeam.model.keras_import", "genrebeam.pipelines.graph"),
+            )
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
                 remove_plan(folder, job.plan)
@@ -369,7 +373,7 @@ class _Run:
 
 def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
     """The files of stored features, checked to be of this model's front end before anything starts."""
-    from features.records import count_records, first_record, parse
+    from genrebeam.features.records import count_records, first_record, parse
 
     folder = folder_at(place)
     names = [name for name in folder.names() if name.endswith(FEATURES_SUFFIX)]
@@ -407,9 +411,9 @@ def run_pipeline(job: Job) -> None:
 
 def build(pipeline: beam.Pipeline, job: Job) -> None:
     """The graph of `tag`."""
-    from pipelines import graph
-    from pipelines.stages.extract import ExtractConfig, ParseFeatures
-    from pipelines.stages.predict import LoadBundle, TagConfig
+    from genrebeam.pipelines import graph
+    from genrebeam.pipelines.stages.extract import ExtractConfig, ParseFeatures
+    from genrebeam.pipelines.stages.predict import LoadBundle, TagConfig
 
     options, bundle, dataset, run_id = job.options, job.bundle, job.dataset, job.run_id
     watch = str(job.progress) if job.progress else None

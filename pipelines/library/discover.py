@@ -20,11 +20,11 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from features.errors import NotAudio, UnreadableFile, UsageError
-from features.schema import Rejection, Track
-from pipelines.dataset.schema import storable
-from pipelines.storage import objects
-from pipelines.storage.places import local_path, must_be_named, path_uri
+from genrebeam.features.errors import NotAudio, UnreadableFile, UsageError
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset.schema import storable
+from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage.places import local_path, must_be_named, path_uri
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 

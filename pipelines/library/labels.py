@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from features.errors import UsageError
-from features.records import Labels
-from model.splits import normal_group, split_of
+from genrebeam.features.errors import UsageError
+from genrebeam.features.records import Labels
+from genrebeam.model.splits import normal_group, split_of
 
 Claims = Mapping[str, Mapping[str, Sequence[str]]]
 UNLABELLED = "unlabelled"
@@ -99,7 +99,7 @@ def from_fma(file: Path) -> dict[str, Labels]:
 
 def gtzan_splits() -> dict[str, str]:
     """GTZAN's fault-filtered split (Kereliuk, Sturm & Larsen 2015) as published: clip such as blues.00012 to split."""
-    ranges = json.loads((resources.files("pipelines") / "data" / "gtzan_filtered.json").read_text())
+    ranges = json.loads((resources.files("genrebeam.pipelines") / "data" / "gtzan_filtered.json").read_text())
     return {
         f"{genre}.{number:05d}": split
         for split, genres in ranges.items()
@@ -115,7 +115,7 @@ def gtzan10_claims() -> Claims:
     Artists of whom no genre of the ten can be said, or who are not known to us, are left out: AllMusic's own
     genres ("Pop/Rock; Electronic") say too little of a clip.
     """
-    text = (resources.files("pipelines") / "data" / "claims_gtzan10.json").read_text(encoding="utf-8")
+    text = (resources.files("genrebeam.pipelines") / "data" / "claims_gtzan10.json").read_text(encoding="utf-8")
     claims: Claims = json.loads(text)
     return claims
 

@@ -16,22 +16,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
-from features.schema import Rejection, Track
-from pipelines.dataset import journal
-from pipelines.dataset.corrections import words_of
-from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.journal import Entry, Version
-from pipelines.storage import objects
-from pipelines.storage.places import local_path
-from pipelines.tags.change import keep, with_genre, with_kept
-from pipelines.tags.model import Container, Source, Splice, Tag
-from pipelines.tags.parse import parse_source
-from pipelines.tags.patch import View, former, restored
-from pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
-from pipelines.tags.read import TagValues, read_tags
-from pipelines.tags.sniff import Kind, sniff
-from pipelines.tags.writer import (
+from genrebeam.features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.corrections import words_of
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.journal import Entry, Version
+from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage.places import local_path
+from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
+from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
+from genrebeam.pipelines.tags.parse import parse_source
+from genrebeam.pipelines.tags.patch import View, former, restored
+from genrebeam.pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
+from genrebeam.pipelines.tags.read import TagValues, read_tags
+from genrebeam.pipelines.tags.sniff import Kind, sniff
+from genrebeam.pipelines.tags.writer import (
     Change,
     Identity,
     check_writable,

@@ -9,19 +9,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from features.chunks import audible
-from features.config import FrontEnd
-from features.errors import Silent, TrackError
-from features.extract import ExtractLimits
-from features.isolated import IsolatedExtractor
-from features.records import parse
-from features.schema import Rejection, Track, TrackFeatures
-from pipelines.dataset.ledger import Ledger
-from pipelines.engine.progress import begin, end, end_with_engine
-from pipelines.storage.copies import copy_to_hear, local_copy
+from genrebeam.features.chunks import audible
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import Silent, TrackError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.records import parse
+from genrebeam.features.schema import Rejection, Track, TrackFeatures
+from genrebeam.pipelines.dataset.ledger import Ledger
+from genrebeam.pipelines.engine.progress import begin, end, end_with_engine
+from genrebeam.pipelines.storage.copies import copy_to_hear, local_copy
 
 REJECTED = "rejected"
-_TAG_READER = "pipelines.tags.read:genres_in"
+_TAG_READER = "genrebeam.pipelines.tags.read:genres_in"
 
 
 @dataclasses.dataclass(frozen=True)

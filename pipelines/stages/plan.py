@@ -12,9 +12,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow.parquet as pq
 
-from features.errors import UsageError
-from pipelines.dataset.plan import say_begun
-from pipelines.storage.folders import folder_at
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.dataset.plan import say_begun
+from genrebeam.pipelines.storage.folders import folder_at
 
 
 def versions() -> dict[str, str]:

@@ -14,13 +14,13 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from features.chunks import segments_of
-from features.schema import TrackFeatures
-from model.predictor import BatchedScorer, BundlePredictor, Predictor
-from model.voting import Scores, decide
-from pipelines.dataset.schema import storable, track_columns
-from pipelines.engine.progress import end, end_with_engine
-from pipelines.storage.copies import bundle_at
+from genrebeam.features.chunks import segments_of
+from genrebeam.features.schema import TrackFeatures
+from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
+from genrebeam.model.voting import Scores, decide
+from genrebeam.pipelines.dataset.schema import storable, track_columns
+from genrebeam.pipelines.engine.progress import end, end_with_engine
+from genrebeam.pipelines.storage.copies import bundle_at
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,11 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from features.records import encode
-from features.schema import Rejection, TrackFeatures
-from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.schema import reject_row
-from pipelines.storage.folders import folder_at
+from genrebeam.features.records import encode
+from genrebeam.features.schema import Rejection, TrackFeatures
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.schema import reject_row
+from genrebeam.pipelines.storage.folders import folder_at
 
 # What a kill may cost: the rows of so much time, or so many. Small files are merged at the end of a run.
 _ROWS, WRITE_EVERY_S = 500, 20.0

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipelines.engine.progress import end_with_engine
-from pipelines.stages.changes import Done, Task, Wanted, work_batch
-from pipelines.tags.policy import Outcome
+from genrebeam.pipelines.engine.progress import end_with_engine
+from genrebeam.pipelines.stages.changes import Done, Task, Wanted, work_batch
+from genrebeam.pipelines.tags.policy import Outcome
 
 NAMESPACE = "apply"  # of the counters: one for each outcome, and one for each class of errors
 

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from features.errors import UnreadableFile, UsageError
-from features.filling import Fill
-from model import shardset
-from model.bundle import DEFAULT, SHIPPED, Bundle, load_config
-from model.shardset import ShardSet
-from pipelines.storage import objects
-from pipelines.storage.folders import folder_at, is_local
-from pipelines.storage.places import local_path
+from genrebeam.features.errors import UnreadableFile, UsageError
+from genrebeam.features.filling import Fill
+from genrebeam.model import shardset
+from genrebeam.model.bundle import DEFAULT, SHIPPED, Bundle, load_config
+from genrebeam.model.shardset import ShardSet
+from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage.folders import folder_at, is_local
+from genrebeam.pipelines.storage.places import local_path
 
 _BLOCK = 1 << 20
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from features.errors import ChangedMeanwhile, TagError, UnreadableFile, UsageError
-from pipelines.storage import objects
-from pipelines.storage.places import local_path, must_be_named
+from genrebeam.features.errors import ChangedMeanwhile, TagError, UnreadableFile, UsageError
+from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage.places import local_path, must_be_named
 
 LOCK = ".genrebeam-lock"
 LEASE_S = 120.0  # a run that died holds a bucket's folder no longer than that

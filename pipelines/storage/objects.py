@@ -22,7 +22,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, BinaryIO, Protocol, TypeVar, cast
 
-from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
+from genrebeam.features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
 
 Answer = TypeVar("Answer")
 

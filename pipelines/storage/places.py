@@ -6,7 +6,7 @@ import os
 import urllib.parse
 from pathlib import Path
 
-from features.errors import UsageError
+from genrebeam.features.errors import UsageError
 
 
 def path_uri(path: str | os.PathLike[str]) -> str:

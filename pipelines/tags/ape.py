@@ -7,8 +7,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import GENRE, Field, Tag
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import GENRE, Field, Tag
 
 _HAS_HEADER, _IS_HEADER = 1 << 31, 1 << 29
 _FOOTER = struct.Struct("<8sIIII8s")  # magic, version, size of items and footer, number of items, flags, reserved

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
 
 
 def _guid(text: str) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipelines.tags.model import GENRE, Container, Field, Tag, refit
-from pipelines.tags.read import PREFIX, TagValues
+from genrebeam.pipelines.tags.model import GENRE, PREFIX, Container, Field, Tag, refit
+from genrebeam.pipelines.tags.read import TagValues
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.id3 import Id3v2, parse_id3v2
-from pipelines.tags.model import Container, Source, Splice, Tag
-from pipelines.tags.sniff import id3v2_size
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.id3 import Id3v2, parse_id3v2
+from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
+from genrebeam.pipelines.tags.sniff import id3v2_size
 
 _POINTERS = (12, 28)  # total file size, position of the tag or 0; 8 bytes each
 

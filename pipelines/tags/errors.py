@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from features.errors import TagError
+from genrebeam.features.errors import TagError
 
 
 class BrokenTag(TagError):

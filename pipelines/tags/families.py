@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipelines.tags.sniff import Kind
+from genrebeam.pipelines.tags.sniff import Kind
 
 
 class Families(NamedTuple):

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import GENRE, Field, Source, Tag
-from pipelines.tags.sniff import id3v2_size, is_id3v1
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import GENRE, Field, Source, Tag
+from genrebeam.pipelines.tags.sniff import id3v2_size, is_id3v1
 
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 _DATA_LENGTH, _UNSYNCHRONISED_FRAME = 0x01, 0x02  # flags of a 2.4 frame

@@ -7,11 +7,11 @@ import struct
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.id3 import Id3v2, parse_id3v2
-from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
-from pipelines.tags.mpeg import spliced
-from pipelines.tags.sniff import id3v2_size
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.id3 import Id3v2, parse_id3v2
+from genrebeam.pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
+from genrebeam.pipelines.tags.mpeg import spliced
+from genrebeam.pipelines.tags.sniff import id3v2_size
 
 _HEADER = 8
 _SIZE_FIELD = (4, 8)  # of the outermost chunk

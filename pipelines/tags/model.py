@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.read import PREFIX
+from genrebeam.pipelines.tags.errors import BrokenTag
 
+PREFIX = "GENREBEAM_"  # of the free-form fields in which a file says what we wrote into it
 GENRE = "GENRE"  # the name under which every dialect encodes genres; the others begin with PREFIX
 SPARE_BYTES = 1024  # padding left where a tag has to grow anyway, so that the next change fits in place
 

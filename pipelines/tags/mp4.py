@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
+from genrebeam.pipelines.tags.model import GENRE, Container, Field, Source, Splice, Tag
 
 _MEAN = "com.apple.iTunes"
 _UTF8 = 1

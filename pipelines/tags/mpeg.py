@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.tags import id3
-from pipelines.tags.ape import FOOTER_SIZE, Ape, parse_ape, tag_bytes
-from pipelines.tags.id3 import Id3v2
-from pipelines.tags.model import Container, Source, Splice, Tag
+from genrebeam.pipelines.tags import id3
+from genrebeam.pipelines.tags.ape import FOOTER_SIZE, Ape, parse_ape, tag_bytes
+from genrebeam.pipelines.tags.id3 import Id3v2
+from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
 
 
 class Stream(Container):

@@ -12,11 +12,11 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-from pipelines.tags import id3
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import Container, Source, Splice, Tag
-from pipelines.tags.mpeg import spliced
-from pipelines.tags.vorbis import parse_comments
+from genrebeam.pipelines.tags import id3
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
+from genrebeam.pipelines.tags.mpeg import spliced
+from genrebeam.pipelines.tags.vorbis import parse_comments
 
 _HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule position, serial, sequence, checksum, segments
 _CONTINUED, _FIRST = 1, 2

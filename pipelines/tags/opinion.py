@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from features.child import Child
-from features.errors import TagError
-from pipelines.tags.id3 import end_of_tags
-from pipelines.tags.model import Container, Source, Splice
-from pipelines.tags.player import middle
-from pipelines.tags.read import PREFIX, behind_id3v2, ogg_reader
-from pipelines.tags.sniff import Kind, sniff
-from pipelines.tags.words import keys
+from genrebeam.features.child import Child
+from genrebeam.features.errors import TagError
+from genrebeam.pipelines.tags.id3 import end_of_tags
+from genrebeam.pipelines.tags.model import PREFIX, Container, Source, Splice
+from genrebeam.pipelines.tags.player import middle
+from genrebeam.pipelines.tags.read import behind_id3v2, ogg_reader
+from genrebeam.pipelines.tags.sniff import Kind, sniff
+from genrebeam.pipelines.tags.words import keys
 
 _STALL_S, _MEMORY_BYTES = 60.0, 4 << 30  # of FFmpeg's child process
 
@@ -105,7 +105,7 @@ def close() -> None:
         _idle.pop().close()
 
 
-_LOOKING = "pipelines.tags.player:looking"
+_LOOKING = "genrebeam.pipelines.tags.player:looking"
 
 
 def disagreement(before: Shown, after: Shown, genres: Sequence[str]) -> str:

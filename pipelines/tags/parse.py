@@ -5,19 +5,19 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from features.errors import NotTaggable
-from pipelines.tags.ape import Ape
-from pipelines.tags.asf import Asf
-from pipelines.tags.dsf import Dsf
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.id3 import Id3v2
-from pipelines.tags.iff import Iff
-from pipelines.tags.model import Container, Source
-from pipelines.tags.mp4 import Mp4
-from pipelines.tags.mpeg import Stream
-from pipelines.tags.ogg import Ogg
-from pipelines.tags.sniff import Kind, sniff
-from pipelines.tags.vorbis import Flac
+from genrebeam.features.errors import NotTaggable
+from genrebeam.pipelines.tags.ape import Ape
+from genrebeam.pipelines.tags.asf import Asf
+from genrebeam.pipelines.tags.dsf import Dsf
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.id3 import Id3v2
+from genrebeam.pipelines.tags.iff import Iff
+from genrebeam.pipelines.tags.model import Container, Source
+from genrebeam.pipelines.tags.mp4 import Mp4
+from genrebeam.pipelines.tags.mpeg import Stream
+from genrebeam.pipelines.tags.ogg import Ogg
+from genrebeam.pipelines.tags.sniff import Kind, sniff
+from genrebeam.pipelines.tags.vorbis import Flac
 
 
 def parse(file: BinaryIO) -> Container:

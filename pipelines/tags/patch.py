@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pipelines.tags.model import Container, Source, Splice
+from genrebeam.pipelines.tags.model import Container, Source, Splice
 
 _LARGEST = 1 << 16  # bytes of former content that are kept for one file; where more would be needed, fields have to do
 _ANCHOR_BYTES = 32  # fields of this size are looked for on both sides, so that no picture is kept for nothing

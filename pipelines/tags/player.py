@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from features.ffmpeg import open_sound
-from pipelines.tags.sniff import is_id3v1
+from genrebeam.features.ffmpeg import open_sound
+from genrebeam.pipelines.tags.sniff import is_id3v1
 
 _WHOLE_BYTES = 1 << 20  # of smaller files all packets are compared, of others those at both ends, beside the tags
 _FIRST_PACKETS, _LAST_PACKETS, _LAST_S = 24, 12, 1

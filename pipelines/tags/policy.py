@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from features.errors import UsageError
-from model.voting import MIN_CONFIDENCE, UNKNOWN
-from pipelines.tags.read import TagValues
-from pipelines.tags.words import keys, letters, same
+from genrebeam.features.errors import UsageError
+from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN
+from genrebeam.pipelines.tags.read import TagValues
+from genrebeam.pipelines.tags.words import keys, letters, same
 
 POLICIES = ("none", "fill", "merge", "overwrite")
 DEFAULT_USELESS = (
@@ -186,7 +186,7 @@ def read_names(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
     Raises:
         UsageError: it cannot be read, or a line has no equals sign.
     """
-    ours = resources.files("pipelines") / "data" / f"genres-{path.name}.txt"
+    ours = resources.files("genrebeam.pipelines") / "data" / f"genres-{path.name}.txt"
     ships = path == Path(path.name) and not path.exists() and ours.is_file()
     try:
         lines = (ours if ships else path).read_text(encoding="utf-8").splitlines()

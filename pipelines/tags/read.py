@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
 from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
 
-from features.errors import NotTaggable
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.families import (
+from genrebeam.features.errors import NotTaggable
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.families import (
     APE,
     CHUNK,
     COMMENTS,
@@ -32,12 +32,11 @@ from pipelines.tags.families import (
     USER_DATA,
     families_of,
 )
-from pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
-from pipelines.tags.words import keys
+from genrebeam.pipelines.tags.model import PREFIX
+from genrebeam.pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
+from genrebeam.pipelines.tags.words import keys
 
 _ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
-
-PREFIX = "GENREBEAM_"  # of the free-form fields in which a file says what we wrote into it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,14 +232,14 @@ def _mp4(file: BinaryIO) -> TagValues:
 
 def _boxes(file: BinaryIO) -> TagValues:
     """Metadata keys and user data of QuickTime and 3GPP, of which mutagen knows nothing."""
-    from pipelines.tags.mp4 import Mp4
+    from genrebeam.pipelines.tags.mp4 import Mp4
 
     return _from_words(Mp4, file)
 
 
 def _from_words(container: Callable[..., Any], file: BinaryIO, **options: Any) -> TagValues:
     """What the tags say that our own parser reads, nothing where it cannot."""
-    from pipelines.tags.model import Source
+    from genrebeam.pipelines.tags.model import Source
 
     try:
         words = [tag.words() for tag in container(Source(file), **options).tags]
@@ -269,7 +268,7 @@ def _wav(file: BinaryIO) -> TagValues:
 
 def _wav_info(file: BinaryIO) -> TagValues:
     """IGNR of the LIST INFO chunk, the genre that Windows and FFmpeg write."""
-    from pipelines.tags.iff import Iff
+    from genrebeam.pipelines.tags.iff import Iff
 
     return _from_words(Iff, file, little=True)
 

@@ -10,10 +10,10 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pipelines.tags import id3
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import Container, Field, Source, Splice, Tag
-from pipelines.tags.mpeg import spliced
+from genrebeam.pipelines.tags import id3
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import Container, Field, Source, Splice, Tag
+from genrebeam.pipelines.tags.mpeg import spliced
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, TagError, TrackError, WriteFailed
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.model import Container, Splice, Tag
-from pipelines.tags.opinion import ReadersDisagree, disagreement, look
-from pipelines.tags.parse import parse
-from pipelines.tags.read import TagValues, read_tags
+from genrebeam.features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, TagError, TrackError, WriteFailed
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.model import Container, Splice, Tag
+from genrebeam.pipelines.tags.opinion import ReadersDisagree, disagreement, look
+from genrebeam.pipelines.tags.parse import parse
+from genrebeam.pipelines.tags.read import TagValues, read_tags
 
 _FICLONE = 0x40049409  # linux/fs.h; Python 3.10 has no name for it
 _BLOCK = 1 << 18  # stays in a core's cache between reading and comparing

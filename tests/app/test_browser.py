@@ -18,8 +18,8 @@ import pytest
 import synth
 import tagfiles
 
-from model.bundle import DEFAULT, load_config
-from pipelines.dataset.corrections import read_corrections
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines.dataset.corrections import read_corrections
 
 pytest.importorskip(
     "streamlit", reason="SKIPPED: the application, for want of Streamlit (pip install 'genrebeam[app]')"
@@ -56,7 +56,7 @@ def server(folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pipelines", "app", str(folder / "out"), "--port", str(port), "--by", "Ada"]
+    command = [sys.executable, "-m", "genrebeam", "app", str(folder / "out"), "--port", str(port), "--by", "Ada"]
     with (folder / "server.log").open("wb") as log:
         running = subprocess.Popen(
             [*command, "--max-upload", "5"],

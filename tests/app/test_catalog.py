@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import tagfiles
 
-from app import catalog as catalogs
-from app.catalog import ORDERS, Catalog, Filter, numbers
-from app.hearing import safe_name
-from features.errors import UsageError
-from features.schema import Track
-from pipelines.dataset.corrections import correct, read_corrections
+from genrebeam.app import catalog as catalogs
+from genrebeam.app.catalog import ORDERS, Catalog, Filter, numbers
+from genrebeam.app.hearing import safe_name
+from genrebeam.features.errors import UsageError
+from genrebeam.features.schema import Track
+from genrebeam.pipelines.dataset.corrections import correct, read_corrections
 
 HEARD = {
     "A/one.mp3": [("rock", 0.9), ("jazz", 0.1)],

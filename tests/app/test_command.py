@@ -9,10 +9,10 @@ import socket
 
 import pytest
 
-from app import command as commands
-from features.errors import UsageError
-from model.bundle import DEFAULT, load_config
-from pipelines.cli import main
+from genrebeam.app import command as commands
+from genrebeam.features.errors import UsageError
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines.cli import main
 
 pytest.importorskip(
     "streamlit", reason="SKIPPED: the application, for want of Streamlit (pip install 'genrebeam[app]')"
@@ -68,7 +68,7 @@ def test_without_streamlit_there_is_advice(one_line, monkeypatch):
     ],
 )
 def test_a_bundle_without_figures_is_one_line(tmp_path, damage, says):
-    from app.charts import figures_of
+    from genrebeam.app.charts import figures_of
 
     shutil.copytree(DEFAULT, tmp_path / "bundle")
     figures = tmp_path / "bundle" / "metrics.json"

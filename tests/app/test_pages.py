@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import LedgerError
-from features.schema import Rejection, Track
-from pipelines.dataset.dataset import Dataset
+from genrebeam.features.errors import LedgerError
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset.dataset import Dataset
 
 testing = pytest.importorskip(
     "streamlit.testing.v1", reason="SKIPPED: the application, for want of it (pip install 'genrebeam[app]')"
@@ -22,8 +22,8 @@ class NoHearing:
 
 @pytest.fixture
 def visit(tmp_path):
-    from app.catalog import Catalog
-    from app.served import Served, serve
+    from genrebeam.app.catalog import Catalog
+    from genrebeam.app.served import Served, serve
 
     dataset = Dataset.at(tmp_path)
     dataset.add_rejects("run-1", [Rejection(Track("/a.mp3", "a.mp3", 1, 0.0), "extract", "Silent", "m")])
@@ -42,7 +42,7 @@ def test_a_catalog_of_which_nothing_was_heard_says_so(visit):
 
 
 def test_numbers_of_an_empty_catalog_are_zeros(visit):
-    from app.catalog import numbers
+    from genrebeam.app.catalog import numbers
 
     found = numbers(visit()[1].view())
     assert (found.tracks, found.hours, found.said, sum(found.confidence)) == (0, 0.0, 0, 0)
@@ -50,7 +50,7 @@ def test_numbers_of_an_empty_catalog_are_zeros(visit):
 
 @pytest.mark.parametrize("error", [LedgerError("/out: not readable; restore it"), RuntimeError("strange")])
 def test_what_goes_wrong_is_a_sentence(visit, monkeypatch, error):
-    from app.catalog import Catalog
+    from genrebeam.app.catalog import Catalog
 
     def fail(self):
         raise error

@@ -22,11 +22,11 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import tagfiles  # noqa: E402
 
-from pipelines.jobs import apply  # noqa: E402
-from pipelines.stages import changes  # noqa: E402
-from pipelines.stages.changes import ApplyOptions  # noqa: E402
-from pipelines.tags import opinion  # noqa: E402
-from pipelines.tags.policy import TagPolicy  # noqa: E402
+from genrebeam.pipelines.jobs import apply  # noqa: E402
+from genrebeam.pipelines.stages import changes  # noqa: E402
+from genrebeam.pipelines.stages.changes import ApplyOptions  # noqa: E402
+from genrebeam.pipelines.tags import opinion  # noqa: E402
+from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
 
 _SIZE = 5_000_000
 

@@ -31,12 +31,12 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from pipelines.dataset.dataset import JOURNAL_DIR, RESULTS_DIR  # noqa: E402
-from pipelines.dataset.export import export  # noqa: E402
-from pipelines.dataset.schema import JOURNAL, RESULTS  # noqa: E402
-from pipelines.engine.runner import Engine  # noqa: E402
-from pipelines.jobs import apply, report, tag  # noqa: E402
-from pipelines.storage import objects  # noqa: E402
+from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, RESULTS_DIR  # noqa: E402
+from genrebeam.pipelines.dataset.export import export  # noqa: E402
+from genrebeam.pipelines.dataset.schema import JOURNAL, RESULTS  # noqa: E402
+from genrebeam.pipelines.engine.runner import Engine  # noqa: E402
+from genrebeam.pipelines.jobs import apply, report, tag  # noqa: E402
+from genrebeam.pipelines.storage import objects  # noqa: E402
 
 GENRES = np.array(["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"])
 ROWS_PER_FILE = 5_000  # of ten times as many tracks as a worker writes at a time: the disk is not what is measured

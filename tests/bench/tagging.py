@@ -104,12 +104,12 @@ def bench_parts(scratch: Path, data: Path) -> None:
     """Each part alone on one thread, CPU milliseconds for one song; the parts take turns."""
     from scipy import fft
 
-    from features.chunks import segments_of
-    from features.decode import AudioBlock
-    from features.extract import ExtractLimits, extract, stream_log_mel, to_mono
-    from features.mel import log_mel
-    from model.bundle import DEFAULT, load_config
-    from model.predictor import BatchedScorer, BundlePredictor
+    from genrebeam.features.chunks import segments_of
+    from genrebeam.features.decode import AudioBlock
+    from genrebeam.features.extract import ExtractLimits, extract, stream_log_mel, to_mono
+    from genrebeam.features.mel import log_mel
+    from genrebeam.model.bundle import DEFAULT, load_config
+    from genrebeam.model.predictor import BatchedScorer, BundlePredictor
 
     path = song(scratch / "song.mp3")
     predictor = BundlePredictor(load_config(DEFAULT))
@@ -293,7 +293,7 @@ class Usage:
 
 
 def genrebeam(*arguments: object, memory: bool = False) -> Usage:
-    return Usage([sys.executable, "-m", "pipelines", *arguments], memory=memory)
+    return Usage([sys.executable, "-m", "genrebeam", *arguments], memory=memory)
 
 
 def tag(output: Path, *arguments: object, workers: int = 2, memory: bool = False) -> Usage:
@@ -459,10 +459,10 @@ def bench_coverage(scratch: Path, data: Path) -> None:
 
 def stored_scores(data: Path) -> dict[str, np.ndarray]:
     """Chunk scores of the stored log-Mels, float32 [chunks, genres] by track_id."""
-    from features.chunks import segments_of
-    from model.bundle import SHIPPED, load_config
-    from model.predictor import BatchedScorer, BundlePredictor
-    from pipelines.jobs.shards import StoredLogMels, stored_log_mels
+    from genrebeam.features.chunks import segments_of
+    from genrebeam.model.bundle import SHIPPED, load_config
+    from genrebeam.model.predictor import BatchedScorer, BundlePredictor
+    from genrebeam.pipelines.jobs.shards import StoredLogMels, stored_log_mels
 
     bundle = load_config(SHIPPED["gtzan10"])
     front_end = bundle.front_end

@@ -10,8 +10,8 @@ import mutagen
 import pytest
 import synth
 
-from model.bundle import DEFAULT, load_config
-from pipelines.tags.policy import spelled
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines.tags.policy import spelled
 
 pytest.importorskip("beets", reason="SKIPPED: the beets plugin, for want of beets (pip install 'genrebeam[test]')")
 

@@ -15,8 +15,8 @@ import pytest
 import synth
 from dataflow import Dataflow
 
-from model import shardset
-from pipelines.dataset.ledger import newest_results
+from genrebeam.model import shardset
+from genrebeam.pipelines.dataset.ledger import newest_results
 
 ROOT = Path(__file__).parents[2]
 PER_RUN = ["run_id", "processed_at", "uri", "mtime"]
@@ -62,7 +62,7 @@ def cloud(library, monkeypatch):
 @pytest.fixture(scope="module")
 def local_rows(library, tmp_path_factory):
     output = tmp_path_factory.mktemp("tagged")
-    command = [sys.executable, "-m", "pipelines", "tag", library, "--output", output, "--max-reject-share", "1"]
+    command = [sys.executable, "-m", "genrebeam", "tag", library, "--output", output, "--max-reject-share", "1"]
     subprocess.run([*command, "--quiet", "--workers", "1"], cwd=ROOT, check=True)
     return newest_results(output).drop_columns(PER_RUN).to_pylist()
 
@@ -73,14 +73,14 @@ ALL = ("--yes", "--min-confidence", "0", "--max-unknown", "1")
 
 def genrebeam(*arguments):
     """What the command shows, on this machine."""
-    command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+    command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
     return " ".join(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
 
 
 def launch(cloud, tmp_path, *arguments):
     """What deploy/dataflow/launch.sh shows."""
     genrebeam = tmp_path / "genrebeam"
-    genrebeam.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipelines "$@"\n')
+    genrebeam.write_text(f'#!/bin/sh\nexec {sys.executable} -m genrebeam "$@"\n')
     genrebeam.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     given = {"PATH": path, "PROJECT": "p", "REGION": "r", "BUCKET": "gs://b", "IMAGE": "registry/worker:1"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
+from genrebeam.pipelines import cli
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -75,7 +75,7 @@ def test_the_launch_script_is_a_script_and_its_options_exist(tmp_path):
         done = subprocess.run(script, env={**environment, "GPU": gpu}, capture_output=True, text=True, check=True)
         arguments = done.stdout.splitlines()
         assert arguments[0] == "tag" and arguments[-3:] == script[2:]
-        from pipelines.engine.runner import split_beam_flags
+        from genrebeam.pipelines.engine.runner import split_beam_flags
 
         ours, _ = split_beam_flags(arguments[1:], frozenset(own_options()))
         assert {a for a in ours if a.startswith("--")} <= own_options()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.config import FrontEnd
-from features.mel import log_mel
-from model import targets
-from pipelines.jobs.shards import StoredLogMels, stored_log_mels
-from pipelines.library.labels import from_table
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.mel import log_mel
+from genrebeam.model import targets
+from genrebeam.pipelines.jobs.shards import StoredLogMels, stored_log_mels
+from genrebeam.pipelines.library.labels import from_table
 from tests import synth
 
 ROOT = Path(__file__).parents[2]

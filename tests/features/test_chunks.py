@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.chunks import audible, chunk_count, chunks_of
-from features.config import FrontEnd
+from genrebeam.features.chunks import audible, chunk_count, chunks_of
+from genrebeam.features.config import FrontEnd
 
 FRONT_END = FrontEnd()
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from features.config import FrontEnd
+from genrebeam.features.config import FrontEnd
 
 
 def test_four_seconds_are_86_frames_and_two_are_43():

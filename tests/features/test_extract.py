@@ -9,11 +9,11 @@ import soundfile
 import soxr
 import synth
 
-from features.config import FrontEnd
-from features.decode import AudioBlock
-from features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, UnreadableFile
-from features.extract import ExtractLimits, extract, mono_blocks, to_mono
-from features.mel import log_mel
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.decode import AudioBlock
+from genrebeam.features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, UnreadableFile
+from genrebeam.features.extract import ExtractLimits, extract, mono_blocks, to_mono
+from genrebeam.features.mel import log_mel
 
 FRONT_END = FrontEnd()
 KINDS = {

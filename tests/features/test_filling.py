@@ -8,11 +8,11 @@ import synth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.config import FrontEnd
-from features.errors import UnreadableFile
-from features.extract import ExtractLimits
-from features.filling import FillingFile
-from features.isolated import IsolatedExtractor
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import UnreadableFile
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.filling import FillingFile
+from genrebeam.features.isolated import IsolatedExtractor
 
 FRONT_END = FrontEnd()
 LIMITS = ExtractLimits(coverage_s=12.0)
@@ -38,7 +38,7 @@ class FarAway:
 
 @pytest.fixture
 def extractor():
-    extractor = IsolatedExtractor(FRONT_END, LIMITS, tag_reader="pipelines.tags.read:genres_in")
+    extractor = IsolatedExtractor(FRONT_END, LIMITS, tag_reader="genrebeam.pipelines.tags.read:genres_in")
     yield extractor
     extractor.close()
 

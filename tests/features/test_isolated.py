@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import synth
 
-from features import errors
-from features.config import FrontEnd
-from features.extract import ExtractLimits, extract
-from features.isolated import IsolatedExtractor
+from genrebeam.features import errors
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.extract import ExtractLimits, extract
+from genrebeam.features.isolated import IsolatedExtractor
 
 FRONT_END = FrontEnd()
 

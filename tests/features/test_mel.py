@@ -9,8 +9,8 @@ import synth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.config import FrontEnd
-from features.mel import LogMelStream, levels_of_power, log_mel, mel_filters
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.mel import LogMelStream, levels_of_power, log_mel, mel_filters
 
 FRONT_ENDS = [FrontEnd(), FrontEnd(hop_length=2048), FrontEnd(n_fft=1024, hop_length=512, mel_bands=64)]
 

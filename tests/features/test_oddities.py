@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from features.chunks import audible
-from features.config import FrontEnd
-from features.errors import TrackError
-from features.isolated import IsolatedExtractor
+from genrebeam.features.chunks import audible
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import TrackError
+from genrebeam.features.isolated import IsolatedExtractor
 
 ODDITIES = Path(__file__).parents[3] / "shared" / "data" / "oddities"
 _AUDIBLE_S, _QUIET_DB = 1.2, -70

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.config import FrontEnd
-from features.errors import RecordError
-from features.records import Labels, count_records, encode, first_record, parse
-from features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import RecordError
+from genrebeam.features.records import Labels, count_records, encode, first_record, parse
+from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
 
 FRONT_END = FrontEnd()
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -26,9 +26,9 @@ TEXTS = {
 # Audit hooks see Python's own calls; FFmpeg's and libsndfile's are in the list of descriptors after each of them.
 CHILD = """
 import os, sys
-from features.config import FrontEnd
-from features.extract import extract
-from features.errors import TrackError
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.extract import extract
+from genrebeam.features.errors import TrackError
 import av, soundfile
 def links():
     found = set()

@@ -6,10 +6,10 @@ import synth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.chunks import chunk_count, stretch_starts_s, whole_chunks
-from features.config import FrontEnd
-from features.errors import NotAudio, TooShort
-from features.extract import ExtractLimits, extract
+from genrebeam.features.chunks import chunk_count, stretch_starts_s, whole_chunks
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import NotAudio, TooShort
+from genrebeam.features.extract import ExtractLimits, extract
 
 FRONT_END = FrontEnd()
 STRETCH_FRAMES = 129

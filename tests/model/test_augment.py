@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from features.config import FrontEnd
-from model import augment
-from model.augment import NONE
+from genrebeam.features.config import FrontEnd
+from genrebeam.model import augment
+from genrebeam.model.augment import NONE
 
 FRONT_END = FrontEnd(hop_length=2048)
 

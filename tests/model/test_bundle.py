@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tiny_shards
 
-from features.errors import BundleError
-from model import bundle
-from model.network import build_cnn
-from model.voting import Calibration
+from genrebeam.features.errors import BundleError
+from genrebeam.model import bundle
+from genrebeam.model.network import build_cnn
+from genrebeam.model.voting import Calibration
 
 LABELS = tiny_shards.GENRES
 
@@ -69,7 +69,7 @@ def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
 
 def test_configuration_is_read_without_tensorflow(saved):
     code = (
-        f"import sys, model.bundle as b; b.load_config({str(saved.path)!r}); "
+        f"import sys, genrebeam.model.bundle as b; b.load_config({str(saved.path)!r}); "
         "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,14 +17,14 @@ import synth
 import tiny_shards
 from click.testing import CliRunner
 
-from features.chunks import chunks_of
-from features.errors import UsageError
-from model import compare, contenders, shardset
-from model.augment import NONE, Augmentation
-from model.compare import HONEST, LEAKY, Plan, Row
-from model.contenders import Chunks
-from model.train import TrainConfig
-from pipelines.commands.compare import _audio, command
+from genrebeam.features.chunks import chunks_of
+from genrebeam.features.errors import UsageError
+from genrebeam.model import compare, contenders, shardset
+from genrebeam.model.augment import NONE, Augmentation
+from genrebeam.model.compare import HONEST, LEAKY, Plan, Row
+from genrebeam.model.contenders import Chunks
+from genrebeam.model.train import TrainConfig
+from genrebeam.pipelines.commands.compare import _audio, command
 
 K_NN = Plan(("log-Mel",), ("k-NN",))
 
@@ -151,7 +151,7 @@ class ShortRecipe(TrainConfig):
 
 @pytest.mark.parametrize(("name", "epochs"), [("VGG-like CNN", 3), ("genrebeam's CNN", 12)])
 def test_networks_hear_a_bright_stripe(chunks, monkeypatch, name, epochs):
-    monkeypatch.setattr("model.train.TrainConfig", ShortRecipe)
+    monkeypatch.setattr("genrebeam.model.train.TrainConfig", ShortRecipe)
     few = chunks.where(chunks.position < 2)
     told = []
     plan = Plan((), (name,), epochs)
@@ -279,7 +279,7 @@ ODD = os.fsdecode(b"high/caf\xe9.wav")  # is not valid UTF-8
 def genrebeam(*arguments, code=0):
     """The command as a process of its own."""
     process = subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        [sys.executable, "-m", "genrebeam", *map(str, arguments)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

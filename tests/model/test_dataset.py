@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import tiny_shards
 
-from model import dataset, targets
-from model.augment import NONE, Augmentation
-from model.dataset import Claims
+from genrebeam.model import dataset, targets
+from genrebeam.model.augment import NONE, Augmentation
+from genrebeam.model.dataset import Claims
 
 GENRES = tiny_shards.GENRES
 

@@ -10,13 +10,13 @@ import pytest
 import tiny_shards
 from click.testing import CliRunner
 
-from features.errors import UsageError
-from model import bundle, evaluate, shardset
-from model.dataset import chunk_logits
-from model.evaluate import Heard
-from model.network import build_cnn
-from model.voting import UNCALIBRATED, chunk_scores
-from pipelines.commands.evaluate import command
+from genrebeam.features.errors import UsageError
+from genrebeam.model import bundle, evaluate, shardset
+from genrebeam.model.dataset import chunk_logits
+from genrebeam.model.evaluate import Heard
+from genrebeam.model.network import build_cnn
+from genrebeam.model.voting import UNCALIBRATED, chunk_scores
+from genrebeam.pipelines.commands.evaluate import command
 
 LABELS = ("a", "b", "c")
 

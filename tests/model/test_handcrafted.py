@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import synth
 
-from features.chunks import chunks_of
-from features.config import FrontEnd
-from features.mel import log_mel
-from model import handcrafted
+from genrebeam.features.chunks import chunks_of
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.mel import log_mel
+from genrebeam.model import handcrafted
 
 FRONT_END = FrontEnd()
 PITCHES = "C C# D D# E F F# G G# A A# B".split()

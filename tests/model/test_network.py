@@ -4,9 +4,9 @@ import librosa
 import numpy as np
 import pytest
 
-from features.config import FrontEnd
-from model.network import RelativeLevels, Statistics, build_cnn
-from model.targets import GENRES
+from genrebeam.features.config import FrontEnd
+from genrebeam.model.network import RelativeLevels, Statistics, build_cnn
+from genrebeam.model.targets import GENRES
 
 
 def levels(front_end, segments=4, seed=0):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.config import FrontEnd
-from model import bundle
-from model.predictor import BatchedScorer, BundlePredictor, PlaceholderPredictor
-from model.voting import chunk_scores
+from genrebeam.features.config import FrontEnd
+from genrebeam.model import bundle
+from genrebeam.model.predictor import BatchedScorer, BundlePredictor, PlaceholderPredictor
+from genrebeam.model.voting import chunk_scores
 
 FRONT_END = FrontEnd()
 

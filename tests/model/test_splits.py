@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from model import splits
+from genrebeam.model import splits
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 

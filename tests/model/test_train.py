@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_shards
 
-from features.chunks import segments_of
-from features.errors import BundleError, UsageError
-from model import bundle, dataset, targets, train
-from model.augment import Augmentation
-from model.train import TrainConfig
+from genrebeam.features.chunks import segments_of
+from genrebeam.features.errors import BundleError, UsageError
+from genrebeam.model import bundle, dataset, targets, train
+from genrebeam.model.augment import Augmentation
+from genrebeam.model.train import TrainConfig
 
 GENRES = tiny_shards.GENRES
 TINY = TrainConfig(

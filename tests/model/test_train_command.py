@@ -4,9 +4,9 @@ import pytest
 import tiny_shards
 from click.testing import CliRunner
 
-from features.errors import UsageError
-from model import bundle
-from pipelines.commands.train import command
+from genrebeam.features.errors import UsageError
+from genrebeam.model import bundle
+from genrebeam.pipelines.commands.train import command
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model.voting import METHODS, vote
+from genrebeam.model.voting import METHODS, vote
 
 LABELS = ("blues", "jazz", "rock")
 

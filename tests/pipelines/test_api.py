@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import synth
 
-from features.config import FrontEnd
-from features.errors import NotAudio, Silent, TrackError
-from model.predictor import PlaceholderPredictor
-from pipelines.api import GenreTagger, Heard
-from pipelines.dataset.ledger import newest_results
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import NotAudio, Silent, TrackError
+from genrebeam.model.predictor import PlaceholderPredictor
+from genrebeam.pipelines.api import GenreTagger, Heard
+from genrebeam.pipelines.dataset.ledger import newest_results
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("low", "middle", "high")
@@ -64,7 +64,7 @@ def test_silence_does_not_vote(tagger, tmp_path):
 @pytest.mark.slow
 def test_it_hears_what_tag_hears(tmp_path):
     songs = [synth.write(tmp_path / "music" / f"{i}.mp3", synth.music(12.0, seed=i)) for i in range(3)]
-    command = [sys.executable, "-m", "pipelines", "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
     subprocess.run([*map(str, command)], cwd=ROOT, check=True)
     rows = {row["track_id"]: row for row in newest_results(tmp_path / "out").to_pylist()}
     with GenreTagger() as tagger:
@@ -76,6 +76,6 @@ def test_it_hears_what_tag_hears(tmp_path):
 
 
 def test_it_needs_no_beam_and_no_tensorflow_to_be_imported():
-    code = "import sys, pipelines.api; print({'apache_beam', 'tensorflow', 'librosa'} & set(sys.modules))"
+    code = "import sys, genrebeam.pipelines.api; print({'apache_beam', 'tensorflow', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"

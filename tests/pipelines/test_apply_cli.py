@@ -15,14 +15,14 @@ import tagfiles
 from click.testing import CliRunner
 from rich.console import Console
 
-from features.errors import UsageError
-from pipelines.cli import cli
-from pipelines.engine.runner import Engine
-from pipelines.jobs.apply import apply_results
-from pipelines.stages.changes import ApplyOptions
-from pipelines.storage.folders import folder_at
-from pipelines.tags.policy import TagPolicy
-from pipelines.tags.read import read_genres
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.cli import cli
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs.apply import apply_results
+from genrebeam.pipelines.stages.changes import ApplyOptions
+from genrebeam.pipelines.storage.folders import folder_at
+from genrebeam.pipelines.tags.policy import TagPolicy
+from genrebeam.pipelines.tags.read import read_genres
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_nobody_to_ask_means_no_writing(library: Path) -> None:
 @pytest.mark.parametrize(("answer", "written"), [("y", True), ("n", False)])
 def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bool) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pipelines", "apply", str(library / "out")]
+    command = [sys.executable, "-m", "genrebeam", "apply", str(library / "out")]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=Path(__file__).parents[2])
     os.close(theirs)
     seen = b""
@@ -118,7 +118,7 @@ def test_two_runs_do_not_write_at_once(library: Path) -> None:
 
 def test_apply_needs_neither_beam_nor_tensorflow() -> None:
     code = (
-        "import sys, pipelines.commands.apply, pipelines.commands.undo;"
+        "import sys, genrebeam.pipelines.commands.apply, genrebeam.pipelines.commands.undo;"
         "print({'apache_beam', 'tensorflow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
@@ -127,7 +127,7 @@ def test_apply_needs_neither_beam_nor_tensorflow() -> None:
 
 @pytest.mark.slow
 def test_the_same_on_a_beam_runner(library: Path) -> None:
-    from pipelines.jobs.apply_graph import apply_on_runner
+    from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
 
     (library / "music" / "gone.mp3").write_bytes(b"")
     paths = {library / "music" / name: [("hiphop", 0.9)] for name in ("mp3.mp3", "flac.flac", "m4a.m4a", "gone.mp3")}

@@ -14,8 +14,8 @@ import mutagen
 import pytest
 import tagfiles
 
-from pipelines.tags.parse import parse
-from pipelines.tags.read import read_genres, read_tags
+from genrebeam.pipelines.tags.parse import parse
+from genrebeam.pipelines.tags.read import read_genres, read_tags
 
 POLICIES = ("fill", "merge", "overwrite")
 STATES = ("none", "full", "useless", "id3v1", "broken")

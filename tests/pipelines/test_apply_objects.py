@@ -18,17 +18,17 @@ import synth
 import tagfiles
 from rich.console import Console
 
-from features.errors import UsageError
-from features.schema import Track
-from pipelines.dataset import journal
-from pipelines.dataset.ledger import Ledger, read_rows
-from pipelines.engine.runner import Engine
-from pipelines.library.discover import discover
-from pipelines.stages import changes
-from pipelines.stages.changes import ApplyOptions
-from pipelines.storage import objects
-from pipelines.tags.policy import TagPolicy
-from pipelines.tags.read import read_genres
+from genrebeam.features.errors import UsageError
+from genrebeam.features.schema import Track
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.ledger import Ledger, read_rows
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.stages import changes
+from genrebeam.pipelines.stages.changes import ApplyOptions
+from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.tags.policy import TagPolicy
+from genrebeam.pipelines.tags.read import read_genres
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("mp3", "flac", "ogg", "m4a", "wav", "wma")
@@ -229,7 +229,7 @@ def test_killed_between_the_put_and_the_note_another_genre_may_follow(bucket, so
 def test_kill_9_at_the_put_and_run_again(bucket: Any, tmp_path: Path, done: bool) -> None:
     before = fill(bucket, tmp_path, ("mp3", "flac", "ogg"))
     hear(bucket, tmp_path)
-    command = [sys.executable, "-m", "pipelines", "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
 
     def kill(path: str) -> None:
         if done:  # the second put: one object is written, and no note about it
@@ -339,7 +339,7 @@ def test_a_large_object_of_which_the_connection_breaks(bucket: Any, tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_same_on_a_beam_runner(bucket: Any, tmp_path: Path) -> None:
-    from pipelines.jobs.apply_graph import apply_on_runner
+    from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
 
     before = fill(bucket, tmp_path, ("mp3", "flac"))
     hear(bucket, tmp_path)
@@ -365,7 +365,7 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def genrebeam(*arguments: object) -> str:
-        command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+        command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return " ".join(done.stdout.split())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tagfiles
 
-from pipelines.tags.read import read_genres
+from genrebeam.pipelines.tags.read import read_genres
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.shared

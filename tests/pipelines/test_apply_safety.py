@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from pipelines.dataset import journal
-from pipelines.dataset.keys import keys_of
-from pipelines.dataset.ledger import Ledger
-from pipelines.jobs import apply
-from pipelines.jobs.apply import ApplyReport
-from pipelines.library.discover import discover
-from pipelines.stages import changes
-from pipelines.stages.changes import ApplyOptions
-from pipelines.tags import writer
-from pipelines.tags.change import with_genre
-from pipelines.tags.parse import parse
-from pipelines.tags.read import TagValues, read_genres
+from genrebeam.pipelines.dataset import journal
+from genrebeam.pipelines.dataset.keys import keys_of
+from genrebeam.pipelines.dataset.ledger import Ledger
+from genrebeam.pipelines.jobs import apply
+from genrebeam.pipelines.jobs.apply import ApplyReport
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.stages import changes
+from genrebeam.pipelines.stages.changes import ApplyOptions
+from genrebeam.pipelines.tags import writer
+from genrebeam.pipelines.tags.change import with_genre
+from genrebeam.pipelines.tags.parse import parse
+from genrebeam.pipelines.tags.read import TagValues, read_genres
 
 ROOT = Path(__file__).parents[2]
 

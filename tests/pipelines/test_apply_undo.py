@@ -11,8 +11,8 @@ import pytest
 import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
 
-from pipelines.stages import changes
-from pipelines.tags.read import read_genres, read_tags
+from genrebeam.pipelines.stages import changes
+from genrebeam.pipelines.tags.read import read_genres, read_tags
 
 
 def hear(output_dir: Path, path: Path, genre: str, number: int = 1) -> None:

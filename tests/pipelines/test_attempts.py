@@ -2,8 +2,8 @@
 
 import pytest
 
-from features.errors import UsageError
-from pipelines.engine.attempts import EngineError, last_line, work_off
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.attempts import EngineError, last_line, work_off
 
 
 class Work:

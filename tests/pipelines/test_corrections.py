@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from features.errors import LedgerError, UsageError
-from pipelines.cli import main
-from pipelines.dataset.corrections import Corrections, correct, read_corrections
-from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ledger import newest_results
-from pipelines.dataset.schema import CORRECTIONS
-from pipelines.tags.read import TagValues, read_genres, read_tags
+from genrebeam.features.errors import LedgerError, UsageError
+from genrebeam.pipelines.cli import main
+from genrebeam.pipelines.dataset.corrections import Corrections, correct, read_corrections
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.ledger import newest_results
+from genrebeam.pipelines.dataset.schema import CORRECTIONS
+from genrebeam.pipelines.tags.read import TagValues, read_genres, read_tags
 
 
 @pytest.fixture

@@ -21,17 +21,17 @@ import tagfiles
 import tiny_shards
 from rich.console import Console
 
-from features.errors import LedgerError, UsageError
-from features.schema import Rejection, Track
-from model import shardset
-from model.bundle import DEFAULT
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import newest_results, read_rows
-from pipelines.engine.runner import LOCAL_RUNNER, Engine
-from pipelines.jobs import tag
-from pipelines.storage import folders, objects
-from pipelines.storage.copies import shards_at
-from pipelines.storage.folders import folder_at
+from genrebeam.features.errors import LedgerError, UsageError
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.model import shardset
+from genrebeam.model.bundle import DEFAULT
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.dataset.ledger import newest_results, read_rows
+from genrebeam.pipelines.engine.runner import LOCAL_RUNNER, Engine
+from genrebeam.pipelines.jobs import tag
+from genrebeam.pipelines.storage import folders, objects
+from genrebeam.pipelines.storage.copies import shards_at
+from genrebeam.pipelines.storage.folders import folder_at
 
 ROOT = Path(__file__).parents[2]
 PER_RUN = ["run_id", "processed_at", "uri", "mtime"]
@@ -54,7 +54,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def genrebeam(*arguments: object, code: int = 0) -> str:
-    command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+    command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -305,7 +305,7 @@ def test_a_killed_run_goes_on_in_a_bucket(bucket: Any, tmp_path: Path, monkeypat
     for i in range(count):
         synth.write(tmp_path / "music" / f"{i:02d}.wav", synth.music(5.0, seed=i))
     out = bucket.url("out")
-    command = [sys.executable, "-m", "pipelines", "tag", tmp_path / "music", "--output", out, "--workers", "1"]
+    command = [sys.executable, "-m", "genrebeam", "tag", tmp_path / "music", "--output", out, "--workers", "1"]
     process = subprocess.Popen([*map(str, command), "--quiet", "--write-every", "0"], cwd=ROOT)
     deadline = time.monotonic() + 120
     while not [name for name in bucket.names() if name.startswith("out/results/")]:

@@ -6,8 +6,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pipelines.commands.doctor import command
-from pipelines.jobs import doctor
+from genrebeam.pipelines.commands.doctor import command
+from genrebeam.pipelines.jobs import doctor
 
 
 def by_name(found):
@@ -51,7 +51,7 @@ def test_no_bundle_is_a_failure_for_people_and_programs(bare):
 def test_a_bundle_whose_network_is_damaged_fails_by_being_used(bare):
     import shutil
 
-    from model.bundle import DEFAULT, MODEL
+    from genrebeam.model.bundle import DEFAULT, MODEL
 
     shutil.copytree(DEFAULT, bare / "bundle")
     (bare / "bundle" / MODEL).write_bytes(b"no network")

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from features.errors import UsageError
-from pipelines.engine.runner import Engine, split_beam_flags
-from pipelines.stages import plan
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.runner import Engine, split_beam_flags
+from genrebeam.pipelines.stages import plan
 
 OWN = frozenset(["--output", "--runner", "--labels", "--quiet"])
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from features.errors import UsageError
-from pipelines.engine.forks import Forks
-from pipelines.engine.launcher import run_apart
-from pipelines.engine.runner import LOCAL_RUNNER, Engine
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.forks import Forks
+from genrebeam.pipelines.engine.launcher import run_apart
+from genrebeam.pipelines.engine.runner import LOCAL_RUNNER, Engine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Beam starts workers itself")
 
@@ -48,7 +48,7 @@ def test_workers_wait_and_end_unused():
 
 @pytest.mark.slow
 def test_beam_works_with_those_that_wait_and_starts_the_others(tmp_path):
-    run_apart(in_two_workers, str(tmp_path / "pids"), forks=Forks(1, ("pipelines.graph",)))
+    run_apart(in_two_workers, str(tmp_path / "pids"), forks=Forks(1, ("genrebeam.pipelines.graph",)))
     pids = (tmp_path / "pids").read_text().split()
     assert (len(pids), len(set(pids))) == (8, 2)
 
@@ -65,7 +65,7 @@ def test_beam_works_with_those_that_wait_and_starts_the_others(tmp_path):
     ],
 )
 def test_as_many_are_forked_as_beam_will_start(engine, workers):
-    forks = engine.forks("pipelines.graph")
+    forks = engine.forks("genrebeam.pipelines.graph")
     assert (forks and forks.workers) == workers
 
 

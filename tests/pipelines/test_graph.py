@@ -8,17 +8,17 @@ import pytest
 import synth
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from features.config import FrontEnd
-from features.records import count_records, first_record, parse
-from model.predictor import PlaceholderPredictor
-from pipelines import graph
-from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.plan import as_table, write_plan
-from pipelines.dataset.schema import REJECTS, RESULTS
-from pipelines.engine.runner import Engine
-from pipelines.library.discover import discover
-from pipelines.stages.extract import ExtractConfig, ParseFeatures
-from pipelines.stages.predict import TagConfig
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.records import count_records, first_record, parse
+from genrebeam.model.predictor import PlaceholderPredictor
+from genrebeam.pipelines import graph
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.plan import as_table, write_plan
+from genrebeam.pipelines.dataset.schema import REJECTS, RESULTS
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.stages.extract import ExtractConfig, ParseFeatures
+from genrebeam.pipelines.stages.predict import TagConfig
 
 FRONT_END = FrontEnd()
 LABELS = ("low", "middle", "high")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import UsageError
-from pipelines.engine.launcher import run_apart
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine.launcher import run_apart
 
 ROOT = Path(__file__).parents[2]
 

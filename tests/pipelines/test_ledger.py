@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.config import FrontEnd
-from features.errors import LedgerError
-from features.schema import AudioInfo, Rejection, Track, TrackFeatures
-from model.predictor import PlaceholderPredictor
-from pipelines.dataset.ledger import Ledger, newest_results
-from pipelines.dataset.schema import REJECTS, RESULTS, reject_row
-from pipelines.stages.predict import TagConfig, result_row
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import LedgerError
+from genrebeam.features.schema import AudioInfo, Rejection, Track, TrackFeatures
+from genrebeam.model.predictor import PlaceholderPredictor
+from genrebeam.pipelines.dataset.ledger import Ledger, newest_results
+from genrebeam.pipelines.dataset.schema import REJECTS, RESULTS, reject_row
+from genrebeam.pipelines.stages.predict import TagConfig, result_row
 
 PREDICTOR = PlaceholderPredictor(("jazz", "rock"), FrontEnd())
 LOUD = np.full((86, 128), 200, np.uint8)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import UsageError
-from pipelines.library.discover import discover
-from pipelines.storage.places import local_path, path_uri
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.storage.places import local_path, path_uri
 
 
 @pytest.fixture

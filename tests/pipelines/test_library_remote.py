@@ -9,9 +9,9 @@ from typing import Any
 import buckets
 import pytest
 
-from features.errors import UsageError
-from pipelines.library.discover import discover
-from pipelines.storage import objects
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.storage import objects
 
 
 @pytest.fixture(params=["s3", "gs"])

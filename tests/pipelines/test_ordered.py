@@ -4,7 +4,7 @@ import random
 
 import pyarrow as pa
 
-from pipelines.dataset import ordered
+from genrebeam.pipelines.dataset import ordered
 
 
 def test_rows_come_in_order_whatever_the_parts(monkeypatch):

@@ -8,12 +8,12 @@ import pytest
 import synth
 import tagfiles
 
-from features.errors import UsageError
-from model.bundle import DEFAULT, load_config
-from pipelines.api import GenreTagger
-from pipelines.cli import main
-from pipelines.dataset.corrections import correct
-from pipelines.jobs.shards import corrected_tracks
+from genrebeam.features.errors import UsageError
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines.api import GenreTagger
+from genrebeam.pipelines.cli import main
+from genrebeam.pipelines.dataset.corrections import correct
+from genrebeam.pipelines.jobs.shards import corrected_tracks
 
 
 @pytest.fixture(scope="module")

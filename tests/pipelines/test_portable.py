@@ -17,16 +17,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from rich.console import Console
 
-from features.config import FrontEnd
-from features.errors import UsageError
-from model.bundle import DEFAULT, load_config
-from pipelines import graph
-from pipelines.dataset.dataset import Dataset
-from pipelines.engine.runner import Engine
-from pipelines.jobs import shards, tag
-from pipelines.jobs.apply_graph import apply_on_runner
-from pipelines.stages.changes import ApplyOptions, Task
-from pipelines.stages.extract import ExtractConfig
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import UsageError
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines import graph
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs import shards, tag
+from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
+from genrebeam.pipelines.stages.changes import ApplyOptions, Task
+from genrebeam.pipelines.stages.extract import ExtractConfig
 
 ROOT = Path(__file__).parents[2]
 OUT = "gs://bucket/out"
@@ -111,7 +111,7 @@ def test_what_a_cluster_cannot_reach_is_refused_before_anything_starts(options: 
     ],
 )
 def test_shards_on_a_cluster_refuse_in_one_line_before_they_look_for_tracks(tmp_path, arguments, says) -> None:
-    command = [sys.executable, "-m", "pipelines", "shards", *arguments, "--runner", "FlinkRunner"]
+    command = [sys.executable, "-m", "genrebeam", "shards", *arguments, "--runner", "FlinkRunner"]
     done = subprocess.run([*command, "--flink_master", "host:8081"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"genrebeam: {says}")

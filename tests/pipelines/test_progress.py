@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.engine import progress
+from genrebeam.pipelines.engine import progress
 
 ROOT = Path(__file__).parents[2]
-WORKER = "import sys, time; from pipelines.engine import progress as p; p.end_with_engine(sys.argv[1]); time.sleep(60)"
+WORKER = (
+    "import sys, time; from genrebeam.pipelines.engine import progress as p\n"
+    "p.end_with_engine(sys.argv[1]); time.sleep(60)"
+)
 
 
 def worker(path):
@@ -48,7 +51,7 @@ def test_a_worker_ends_when_the_file_of_its_driver_is_gone(tmp_path):
 
 def test_a_worker_in_the_process_of_its_driver_does_not_end_it(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from pipelines.engine import progress as p\n"
+        "import sys, time; from pathlib import Path; from genrebeam.pipelines.engine import progress as p\n"
         "with p.watched(Path(sys.argv[1])): p.end_with_engine(sys.argv[1])\n"
         "time.sleep(3); print('alive')"
     )

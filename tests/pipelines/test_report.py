@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from features.errors import UsageError
-from features.schema import Rejection, Track
-from model.bundle import DEFAULT, load_config
-from pipelines.commands.report import command
-from pipelines.dataset.corrections import correct
-from pipelines.dataset.dataset import RESULTS_DIR, Dataset
-from pipelines.jobs.report import summarise, to_html
-from pipelines.tags.read import read_genres
+from genrebeam.features.errors import UsageError
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.model.bundle import DEFAULT, load_config
+from genrebeam.pipelines.commands.report import command
+from genrebeam.pipelines.dataset.corrections import correct
+from genrebeam.pipelines.dataset.dataset import RESULTS_DIR, Dataset
+from genrebeam.pipelines.jobs.report import summarise, to_html
+from genrebeam.pipelines.tags.read import read_genres
 
 EVIL = 'An <script>alert("x")</script> Artist/a & b.mp3'
 

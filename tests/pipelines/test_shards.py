@@ -18,15 +18,15 @@ import synth
 from click.testing import CliRunner
 from processes import workers_of
 
-from features.config import FrontEnd
-from features.errors import UsageError
-from features.records import Labels
-from features.schema import Track
-from model import shardset
-from pipelines.commands.shards import command
-from pipelines.engine.runner import Engine
-from pipelines.jobs import shards
-from pipelines.library import labels as labelling
+from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import UsageError
+from genrebeam.features.records import Labels
+from genrebeam.features.schema import Track
+from genrebeam.model import shardset
+from genrebeam.pipelines.commands.shards import command
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs import shards
+from genrebeam.pipelines.library import labels as labelling
 
 ROOT = Path(__file__).parents[2]
 FRONT_END = FrontEnd(hop_length=2048)
@@ -153,7 +153,7 @@ def test_the_first_column_that_claims_something_counts_and_names_with_semicolons
 
 
 def test_the_claims_that_come_along_name_the_ten_genres_only():
-    from model import bundle
+    from genrebeam.model import bundle
 
     labels = set(bundle.load_config(bundle.SHIPPED["gtzan10"]).labels)
     claims = [genres for values in labelling.gtzan10_claims().values() for genres in values.values()]
@@ -200,7 +200,7 @@ def test_a_killed_run_ends_with_all_that_it_started_and_the_same_command_goes_on
     for i in range(24):
         synth.write(tmp_path / "music" / "blues" / f"{i:02d}.wav", synth.music(5.0, seed=i))
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines", "shards", tmp_path / "music", "--output", output, "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "shards", tmp_path / "music", "--output", output, "--quiet"]
     command = [str(part) for part in [*command, "--tracks-per-shard", "2", "--workers", "2"]]
     process = psutil.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not any((output / ".parts").glob("*.json")):

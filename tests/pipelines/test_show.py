@@ -11,10 +11,10 @@ import pytest
 import synth
 from click.testing import CliRunner
 
-from features.config import FrontEnd
-from model.predictor import PlaceholderPredictor
-from pipelines import api
-from pipelines.jobs.show import draw, envelope
+from genrebeam.features.config import FrontEnd
+from genrebeam.model.predictor import PlaceholderPredictor
+from genrebeam.pipelines import api
+from genrebeam.pipelines.jobs.show import draw, envelope
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("low", "middle", "high")
@@ -61,7 +61,7 @@ def test_the_envelope_follows_the_loudness_whatever_the_length(tmp_path):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "pipelines", "show", *map(str, arguments)]
+    command = [sys.executable, "-m", "genrebeam", "show", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -81,7 +81,7 @@ def test_the_command_says_what_it_heard_and_where_the_picture_is(tmp_path):
      (["{tmp}/text.mp3", "--output", "{tmp}/no/a.png"], "there is no folder {tmp}/no")],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_code_2(tmp_path, arguments, says, monkeypatch):
-    from pipelines import cli
+    from genrebeam.pipelines import cli
 
     (tmp_path / "text.mp3").write_text("no music " * 100)
     monkeypatch.setattr(api, "BundlePredictor", functools.partial(pytest.fail, "nothing is worth loading"))

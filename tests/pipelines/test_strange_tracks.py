@@ -17,11 +17,11 @@ import tagfiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.schema import Rejection, Track
-from pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from pipelines.dataset.ledger import newest_results
-from pipelines.library import discover as discovery
-from pipelines.library.discover import discover
+from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.dataset.ledger import newest_results
+from genrebeam.pipelines.library import discover as discovery
+from genrebeam.pipelines.library.discover import discover
 
 ROOT = Path(__file__).parents[2]
 YEAR_1601, YEAR_2446, YEAR_10000 = -11_644_473_600, 15_000_000_000, 253_402_300_800
@@ -108,8 +108,8 @@ def test_a_file_with_a_strange_time_does_not_stop_apply_or_undo(
 def test_rows_that_say_strange_things_do_not_stop_apply(
     uri: str, track_id: str, size: int, mtime_us: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from pipelines.jobs import apply
-    from pipelines.stages.changes import ApplyOptions, Wanted, wanted_from_row
+    from genrebeam.pipelines.jobs import apply
+    from genrebeam.pipelines.stages.changes import ApplyOptions, Wanted, wanted_from_row
 
     folder = tmp_path_factory.mktemp("rows")
     good = tagfiles.make(folder, "flac")
@@ -154,7 +154,7 @@ def test_files_with_strange_names_are_tagged_and_untagged(tmp_path: Path) -> Non
         ["apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1"],
         ["undo", out, "--yes"],
     ):
-        command = [sys.executable, "-m", "pipelines", *map(str, arguments)]
+        command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         assert arguments[0] == "tag" or f"changed  {len(paths)}" in done.stdout, done.stdout

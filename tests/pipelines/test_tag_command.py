@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 
-from features.errors import UsageError
-from features.extract import ExtractLimits
-from pipelines.dataset.ledger import newest_results
-from pipelines.dataset.plan import plan_name
-from pipelines.engine.runner import Engine
-from pipelines.jobs.tag import TagOptions
+from genrebeam.features.errors import UsageError
+from genrebeam.features.extract import ExtractLimits
+from genrebeam.pipelines.dataset.ledger import newest_results
+from genrebeam.pipelines.dataset.plan import plan_name
+from genrebeam.pipelines.engine.runner import Engine
+from genrebeam.pipelines.jobs.tag import TagOptions
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
@@ -29,7 +29,7 @@ SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
 
 def genrebeam(*arguments, code=0, **kwargs):
     process = subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        [sys.executable, "-m", "genrebeam", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -129,7 +129,7 @@ def test_nothing_is_left_behind(tagged):
     output = tagged[0]
     names = {p.name for p in output.iterdir() if not p.name.startswith("run-")}
     assert names == {"results", "rejects", "logs", "results.csv", "results.json", ".genrebeam-lock"}
-    children = subprocess.run(["pgrep", "-f", "features.isolated"], capture_output=True, text=True)
+    children = subprocess.run(["pgrep", "-f", "genrebeam.features.isolated"], capture_output=True, text=True)
     for pid in children.stdout.split():  # of other tests or runs, never orphans
         assert Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1] != "1"
 
@@ -160,7 +160,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(library, tmp_path):
     many = tmp_path / "many"
     for i in range(24):
         synth.write(many / f"{i:02d}.wav", np.tile(synth.music(5.0, seed=i), (60, 1)))
-    command = [sys.executable, "-m", "pipelines", "tag", many, "--output", output, "--workers", "1", "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "tag", many, "--output", output, "--workers", "1", "--quiet"]
     process = subprocess.Popen([*map(str, command), "--write-every", "0"], cwd=ROOT)
     deadline = time.monotonic() + 120
     while not list((output / "results").glob("*.parquet")):
@@ -260,13 +260,15 @@ def test_a_worker_that_dies_costs_time_and_no_track(library, tmp_path):
     for i in range(40):
         synth.write(many / f"{i:02d}.wav", synth.music(5.0, seed=i))
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines", "tag", many, "--output", output, "--workers", "2", "--quiet"]
+    command = [sys.executable, "-m", "genrebeam", "tag", many, "--output", output, "--workers", "2", "--quiet"]
     process = psutil.Popen([str(c) for c in command], cwd=ROOT)
     deadline = time.monotonic() + 120
     while True:  # until a worker has started its decoder: it is in the middle of the run then
         assert process.poll() is None
         assert time.monotonic() < deadline
-        children = [c for c in process.children(recursive=True) if "features.isolated" in " ".join(c.cmdline())]
+        children = [
+            c for c in process.children(recursive=True) if "genrebeam.features.isolated" in " ".join(c.cmdline())
+        ]
         if children:
             break
         time.sleep(0.05)
@@ -426,7 +428,10 @@ def test_a_killed_run_leaves_no_plan_of_its_own_behind():
 
 
 def test_who_has_seen_enough_does_not_make_a_run_fail():
-    code = "import sys; from pipelines.commands.screen import Screen; Screen().print('x\\n' * 99_999); sys.exit(3)"
+    code = (
+        "import sys; from genrebeam.pipelines.commands.screen import Screen\n"
+        "Screen().print('x\\n' * 99_999); sys.exit(3)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:

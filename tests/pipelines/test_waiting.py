@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from features.errors import UsageError
-from pipelines.engine import waiting
-from pipelines.engine.attempts import EngineError
-from pipelines.engine.waiting import wait_for
+from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.engine import waiting
+from genrebeam.pipelines.engine.attempts import EngineError
+from genrebeam.pipelines.engine.waiting import wait_for
 
 
 class Job:

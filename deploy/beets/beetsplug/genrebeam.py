@@ -11,9 +11,9 @@ from beets.importer import ImportSession, ImportTask
 from beets.library import Item, Library
 from beets.plugins import BeetsPlugin
 
-from features.errors import GenrebeamError
-from pipelines.api import GenreTagger, Heard
-from pipelines.tags.policy import DEFAULT_USELESS, TagPolicy, is_useless, spelled
+from genrebeam.features.errors import GenrebeamError
+from genrebeam.pipelines.api import GenreTagger, Heard
+from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, TagPolicy, is_useless, spelled
 
 
 class GenrebeamPlugin(BeetsPlugin):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.library.discover import discover
+from genrebeam.pipelines.library.discover import discover
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

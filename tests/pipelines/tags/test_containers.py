@@ -21,17 +21,17 @@ from mutagen.id3 import ID3, TIT2, ID3Tags
 from mutagen.mp4 import MP4
 from mutagen.oggvorbis import OggVorbis
 
-from pipelines.tags import writer
-from pipelines.tags.ape import Ape, parse_ape
-from pipelines.tags.change import keep, with_genre, with_kept
-from pipelines.tags.errors import BrokenTag
-from pipelines.tags.id3 import Id3v2, parse_id3v2
-from pipelines.tags.model import GENRE, Field
-from pipelines.tags.ogg import is_ogg_page
-from pipelines.tags.parse import parse
-from pipelines.tags.read import TagValues, read_genres, read_tags
-from pipelines.tags.sniff import Kind, sniff
-from pipelines.tags.vorbis import Comments, parse_comments
+from genrebeam.pipelines.tags import writer
+from genrebeam.pipelines.tags.ape import Ape, parse_ape
+from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
+from genrebeam.pipelines.tags.errors import BrokenTag
+from genrebeam.pipelines.tags.id3 import Id3v2, parse_id3v2
+from genrebeam.pipelines.tags.model import GENRE, Field
+from genrebeam.pipelines.tags.ogg import is_ogg_page
+from genrebeam.pipelines.tags.parse import parse
+from genrebeam.pipelines.tags.read import TagValues, read_genres, read_tags
+from genrebeam.pipelines.tags.sniff import Kind, sniff
+from genrebeam.pipelines.tags.vorbis import Comments, parse_comments
 
 PROVENANCE = {"model": ("m",), "genre": ("Jazz", "Blüs"), "confidence": ("Jazz 0.83",)}
 WRITTEN = TagValues(("Jazz", "Blüs"), PROVENANCE)
@@ -382,7 +382,7 @@ def test_mp4_gnre_counts_as_genre(tmp_path: Path) -> None:
 
 
 def test_mp4_whose_offsets_lie_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.tags import mp4
+    from genrebeam.pipelines.tags import mp4
 
     path = tmp_path / "song.m4a"
     faststart(path)

@@ -16,8 +16,8 @@ import pytest
 import tagfiles
 from mutagen.id3 import TIT2
 
-from pipelines.tags.families import APE, CHUNK, COMMENTS, ID3V1, ID3V2, INFO, TABLE, Families
-from pipelines.tags.read import read_genres
+from genrebeam.pipelines.tags.families import APE, CHUNK, COMMENTS, ID3V1, ID3V2, INFO, TABLE, Families
+from genrebeam.pipelines.tags.read import read_genres
 
 NAMES = sorted(families.FAMILIES)
 ROOT = Path(__file__).parents[3]

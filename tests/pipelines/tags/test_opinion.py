@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
-from pipelines.tags import opinion
-from pipelines.tags.model import Splice
-from pipelines.tags.parse import parse
-from pipelines.tags.player import look, middle
+from genrebeam.pipelines.tags import opinion
+from genrebeam.pipelines.tags.model import Splice
+from genrebeam.pipelines.tags.parse import parse
+from genrebeam.pipelines.tags.player import look, middle
 
 
 @pytest.fixture

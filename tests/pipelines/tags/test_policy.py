@@ -11,10 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import UsageError
-from model.bundle import SHIPPED, load_config
-from pipelines.tags.policy import Decision, Heard, Outcome, TagPolicy, decide, is_useless, read_names, same, spelled
-from pipelines.tags.read import TagValues
+from genrebeam.features.errors import UsageError
+from genrebeam.model.bundle import SHIPPED, load_config
+from genrebeam.pipelines.tags.policy import (
+    Decision,
+    Heard,
+    Outcome,
+    TagPolicy,
+    decide,
+    is_useless,
+    read_names,
+    same,
+    spelled,
+)
+from genrebeam.pipelines.tags.read import TagValues
 
 WHEN = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 

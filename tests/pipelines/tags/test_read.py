@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tagfiles
 
-from pipelines.tags.read import read_genres, resolve_genres
+from genrebeam.pipelines.tags.read import read_genres, resolve_genres
 
 
 @pytest.mark.parametrize("kind", sorted(tagfiles.MAKERS))
