@@ -204,7 +204,7 @@ def save(
     `load_model` refuses, never a network under another one's labels.
 
     Args:
-        embedding: as `genrebeam.model.embedding.fit` gives it.
+        embedding: as `genrebeam.model.embedding.fit_projection` gives it.
 
     Raises:
         BundleError: the model does not take the front end's chunks or does not answer one logit per label.

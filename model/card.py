@@ -9,7 +9,7 @@ from typing import Any
 
 from genrebeam.model import bundle as bundles
 from genrebeam.model.bundle import CARD, METRICS, Bundle, save_config
-from genrebeam.model.evaluate import markdown
+from genrebeam.model.figures import markdown
 from genrebeam.model.voting import Calibration
 
 # What the words of our own bundles mean; how they are written into files stands in docs/models.md.

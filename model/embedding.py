@@ -102,7 +102,7 @@ class Head:
         return cls(*_load(Path(folder, HEAD)))
 
 
-def fit(knowledge: NDArray[np.float32], size: int = SIZE) -> tuple[Projection, float]:
+def fit_projection(knowledge: NDArray[np.float32], size: int = SIZE) -> tuple[Projection, float]:
     """Principal components of standardised numbers (Jolliffe 2002, chapter 3), not whitened: that costs ten points.
 
     Args:

@@ -23,10 +23,11 @@ import numpy as np
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError, UsageError
 from genrebeam.model import bundle as bundles
-from genrebeam.model import dataset, evaluate, shardset
+from genrebeam.model import dataset, shardset
 from genrebeam.model.augment import Augmentation
 from genrebeam.model.bundle import Bundle
-from genrebeam.model.embedding import Projection, fit
+from genrebeam.model.calibration import ScoredTrack, fit
+from genrebeam.model.embedding import Projection, fit_projection
 from genrebeam.model.network import MEMBERS, Network, build_cnn, with_knowledge
 from genrebeam.model.shardset import ShardSet
 from genrebeam.model.splits import fold_of
@@ -178,7 +179,7 @@ def fit_embedding(
         held_out: groups of tracks to leave out.
 
     Returns:
-        As `genrebeam.model.embedding.fit`.
+        As `genrebeam.model.embedding.fit_projection`.
     """
     knowing = keras.Model(network.input, with_knowledge(network).outputs[1])
     known = [
@@ -186,7 +187,7 @@ def fit_embedding(
         for features, labels in shardset.read(shards, splits)
         if labels.group not in held_out
     ]
-    return fit(np.stack(known))
+    return fit_projection(np.stack(known))
 
 
 def words_loss(smoothing: float) -> Callable[[Any, Any], Any]:
@@ -441,13 +442,13 @@ def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) 
 def _fit(model: keras.Model, watched: Sequence[_Watched], front_end: FrontEnd, head: str, genres: int) -> Calibration:
     """What the held-out tracks say of it; without any, logits are taken as they are."""
     heard = [
-        evaluate.Heard(
+        ScoredTrack(
             "", "", tuple(np.flatnonzero(track.words[head])), dataset.chunk_logits(model, track.log_mel, front_end)
         )
         for track in watched
         if head in track.words and np.isfinite(track.words[head]).all()
     ]
-    return evaluate.fit(heard, genres) if any(track.claimed for track in heard) else UNCALIBRATED
+    return fit(heard, genres) if any(track.claimed for track in heard) else UNCALIBRATED
 
 
 def _recipe(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> str:

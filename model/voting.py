@@ -13,7 +13,7 @@ Scores = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How logits become what is said; fitted on tracks that the network has not heard (model/evaluate.py).
+    """How logits become what is said; fitted on tracks that the network has not heard (model/calibration.py).
 
     Attributes:
         temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999).
@@ -44,7 +44,7 @@ class Calibration:
 
 UNCALIBRATED = Calibration()
 # What is written by default: nothing of which the confidence is lower, and nothing that counts as music of none of the
-# genres (the scale of `on_the_line`). Lines are fitted for these two (model/evaluate.py).
+# genres (the scale of `on_the_line`). Lines are fitted for these two (model/calibration.py).
 MIN_CONFIDENCE = 0.5
 UNKNOWN = 0.5
 

@@ -10,7 +10,7 @@ from genrebeam.features.chunks import segments_of
 from genrebeam.features.errors import BundleError
 from genrebeam.model import bundle as bundles
 from genrebeam.model.decision import decide, score_stored, vote_stored
-from genrebeam.model.embedding import EMBEDDING, HEAD, EmbeddingSpace, Head, Projection, fit
+from genrebeam.model.embedding import EMBEDDING, HEAD, EmbeddingSpace, Head, Projection, fit_projection
 from genrebeam.model.network import build_cnn, with_knowledge
 from genrebeam.model.predictor import BundlePredictor
 from genrebeam.model.voting import Calibration
@@ -29,7 +29,7 @@ def numbers(count=200, size=40, seed=0):
 
 def test_components_hold_what_is_behind_the_numbers():
     knowledge, causes = numbers()
-    projection, _ = fit(knowledge, 3)
+    projection, _ = fit_projection(knowledge, 3)
     embedding = projection(knowledge)
     found, *_ = np.linalg.lstsq(embedding, causes, rcond=None)
     assert np.abs(embedding @ found - causes).max() < 0.05
@@ -39,22 +39,22 @@ def test_components_hold_what_is_behind_the_numbers():
 
 def test_the_same_numbers_give_the_same_components_whatever_their_order():
     knowledge, _ = numbers()
-    one, scale = fit(knowledge, 3)
-    other, other_scale = fit(knowledge[::-1], 3)
+    one, scale = fit_projection(knowledge, 3)
+    other, other_scale = fit_projection(knowledge[::-1], 3)
     np.testing.assert_allclose(one(knowledge), other(knowledge), atol=1e-3)
     assert scale == pytest.approx(other_scale)
 
 
 def test_no_more_components_than_tracks():
     knowledge, _ = numbers(count=5)
-    projection, scale = fit(knowledge, 128)
+    projection, scale = fit_projection(knowledge, 128)
     assert projection.kernel.shape == (40, 5)
     assert np.isfinite(projection(knowledge)).all() and scale > 0
 
 
 def test_a_byte_loses_half_a_step_at_most():
     knowledge, _ = numbers()
-    projection, scale = fit(knowledge, 3)
+    projection, scale = fit_projection(knowledge, 3)
     space = EmbeddingSpace("t", 3, scale)
     embedding = projection(knowledge)
     stored = space.stored(embedding)
@@ -70,7 +70,7 @@ def base(tmp_path_factory):
     levels = np.random.default_rng(1).integers(0, 255, (8, 4, *network.input_shape[2:])).astype(np.uint8)
     knowledge = np.asarray(with_knowledge(network)(levels)[1]).mean(axis=1)
     folder = tmp_path_factory.mktemp("base")
-    embedding = fit(knowledge, 6)
+    embedding = fit_projection(knowledge, 6)
     return bundles.save(
         folder, network, model_id="base", labels=LABELS, front_end=tiny_shards.FRONT_END, embedding=embedding
     )
