@@ -41,7 +41,7 @@ _NONE = np.zeros(1)
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Defaults are the shipped model's; docs/experiments.md says how they were chosen.
+    """The recipe. Defaults are the shipped model's; docs/models.md says how they were chosen.
 
     Attributes:
         splits: what is trained on.
