@@ -22,7 +22,7 @@ from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.schema import AudioInfo
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
 from genrebeam.model.voting import UNKNOWN, Scores, decide
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.dataset.inputs import bundle_at
 
 if TYPE_CHECKING:
     import pandas as pd

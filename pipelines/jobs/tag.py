@@ -27,6 +27,7 @@ from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
 from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
 from genrebeam.pipelines.engine.attempts import last_line, work_off
@@ -34,8 +35,9 @@ from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import Watcher, in_hand, watched
 from genrebeam.pipelines.engine.runner import Engine, usable_cores
 from genrebeam.pipelines.engine.waiting import wait_for
-from genrebeam.pipelines.library.discover import find_all, is_companion, is_manifest, track_of
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.library.discover import find_all
+from genrebeam.pipelines.library.found import is_companion, track_of
+from genrebeam.pipelines.library.manifest import is_manifest
 from genrebeam.pipelines.storage.folders import folder_at, is_local
 from genrebeam.pipelines.storage.places import local_path
 
