@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from genrebeam.features.errors import ChangedMeanwhile, NotTaggable, ReadOnly, UnreadableFile, UsageError, WriteFailed
+from genrebeam.features.filling import sought
 from genrebeam.pipelines.storage.gcs import Gcs
 from genrebeam.pipelines.storage.s3 import S3
 from genrebeam.pipelines.storage.store import BLOCK, Seen, Store, StoreError
@@ -187,7 +188,7 @@ class _Parts(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        self._at = max(0, sought(offset, whence, at=self._at, size=self._size))
         return self._at
 
     def tell(self) -> int:
