@@ -13,7 +13,7 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from genrebeam.model import dataset, shardset
 from genrebeam.model.augment import Augmentation
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.calibration import ScoredTrack, fit
-from genrebeam.model.network import MEMBERS, Network, build_cnn
+from genrebeam.model.embedding import Projection, fit_projection
+from genrebeam.model.network import MEMBERS, Network, build_cnn, with_knowledge
 from genrebeam.model.shardset import ShardSet
 from genrebeam.model.splits import fold_of
 from genrebeam.model.targets import GENRES, Targets, claimed_vector
@@ -41,7 +42,7 @@ _NONE = np.zeros(1)
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Defaults are the shipped model's; docs/experiments.md says how they were chosen.
+    """The recipe. Defaults are the shipped model's; docs/models.md says how they were chosen.
 
     Attributes:
         splits: what is trained on.
@@ -147,6 +148,7 @@ def train(
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
     provenance = _provenance(shards, config, init, targets)
+    embedding = fit_embedding(network.model, shards, config.splits, survey.claims.held_out)
     saved = {}
     for head, labels in {GENRES: shards.labels, **(targets.words if targets else {})}.items():
         model = _alone(network, head, labels, shards, config)
@@ -158,11 +160,33 @@ def train(
             front_end=shards.front_end,
             calibration=_fit(model, survey.watched, shards.front_end, head, len(labels)),
             provenance=provenance,
+            embedding=embedding,
         )
     for leftover in checkpoints.glob("*"):
         leftover.unlink()
     checkpoints.rmdir()
     return saved[GENRES]
+
+
+def fit_embedding(
+    network: keras.Model, shards: ShardSet, splits: Sequence[str], held_out: Collection[str] = ()
+) -> tuple[Projection, float]:
+    """What an embedding is to a network: fitted on the tracks of some splits, labelled or not.
+
+    Args:
+        network: as for `genrebeam.model.network.with_knowledge`.
+        held_out: groups of tracks to leave out.
+
+    Returns:
+        As `genrebeam.model.embedding.fit_projection`.
+    """
+    knowing = keras.Model(network.input, with_knowledge(network).outputs[1])
+    known = [
+        dataset.chunk_logits(knowing, features.log_mel, shards.front_end).mean(axis=0)
+        for features, labels in shardset.read(shards, splits)
+        if labels.group not in held_out
+    ]
+    return fit_projection(np.stack(known))
 
 
 def words_loss(smoothing: float) -> Callable[[Any, Any], Any]:

@@ -19,9 +19,10 @@ from genrebeam.features.chunks import audible, segments_of
 from genrebeam.features.errors import Silent, TrackError
 from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
-from genrebeam.features.schema import AudioInfo
+from genrebeam.features.schema import AudioInfo, FileTags
+from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
-from genrebeam.model.voting import UNKNOWN, Scores, decide
+from genrebeam.model.voting import UNKNOWN
 from genrebeam.pipelines.dataset.inputs import bundle_at
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Heard:
         times_s: float64 [chunks], seconds.
         audio: what was decoded.
         genre_before: the genres in the file's own tags.
+        embedding: int8 [size], what neighbours and `genrebeam learn` go by (docs/results.md); None of old bundles.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Heard:
     times_s: NDArray[np.float64]
     audio: AudioInfo
     genre_before: tuple[str, ...]
+    embedding: NDArray[np.int8] | None = None
 
     @property
     def is_unknown(self) -> bool:
@@ -70,7 +73,7 @@ class Features:
     path: str
     log_mel: NDArray[np.uint8]
     audio: AudioInfo
-    genre_before: tuple[str, ...]
+    tags: FileTags
 
 
 class GenreTagger:
@@ -104,9 +107,7 @@ class GenreTagger:
         if predictor is None:
             self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
-        self._extractor = IsolatedExtractor(
-            self.front_end, limits, tag_reader="genrebeam.pipelines.tags.read:genres_in"
-        )
+        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="genrebeam.pipelines.tags.read:tags_in")
         self._extractor.start()  # its imports run while the network is loaded
 
     @overload
@@ -136,12 +137,12 @@ class GenreTagger:
         """Decode one file to its log-Mel; raises TrackError."""
         path = os.fspath(song)
         try:
-            log_mel, audio, genres = self._extractor.extract(path)
+            log_mel, audio, tags = self._extractor.extract(path)
             if not audible(log_mel, self.front_end):
                 raise Silent("nothing loud enough to hear in it")
         except TrackError as error:
             raise type(error)(f"{path}: {error}") from None
-        return Features(path, log_mel, audio, genres)
+        return Features(path, log_mel, audio, tags)
 
     def decide(self, features: Features) -> Heard:
         """What is heard in a file that was decoded before."""
@@ -170,7 +171,9 @@ class GenreTagger:
             except TrackError as error:
                 failed[number] = error
 
-    def _score(self, tracks: Iterable[tuple[int, Features]]) -> Iterator[tuple[tuple[int, Features], Scores]]:
+    def _score(
+        self, tracks: Iterable[tuple[int, Features]]
+    ) -> Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]:
         """The scores of each track's chunks, in batches that are filled across tracks."""
         if self._predictor is None:
             self._predictor = BundlePredictor(self.bundle, threads=self._threads)
@@ -179,33 +182,32 @@ class GenreTagger:
             yield from scorer.push(track, segments_of(track[1].log_mel, self.front_end))
         yield from scorer.flush()
 
-    def _decided(self, scored: Iterator[tuple[tuple[int, Features], Scores]]) -> dict[int, Heard]:
-        return {number: self._decide(features, scores) for (number, features), scores in scored}
+    def _decided(self, scored: Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]) -> dict[int, Heard]:
+        return {number: self._decide(features, answers) for (number, features), answers in scored}
 
-    def _decide(self, features: Features, scores: Scores) -> Heard:
+    def _decide(self, features: Features, answers: NDArray[np.float32]) -> Heard:
         assert self._predictor is not None
-        labels = self._predictor.labels
-        decision, timeline, times_s = decide(
-            scores,
+        decision = decide(
+            self._predictor,
+            answers,
             features.log_mel,
-            labels,
-            self.front_end,
             stretches_s=features.audio.stretches_s,
-            calibration=self._predictor.calibration,
             method=self._vote,
             top_k=self._top_k,
         )
+        vote = decision.vote
         return Heard(
             features.path,
-            decision.genre,
-            decision.confidence,
-            decision.unknown,
-            decision.top,
-            labels,
-            timeline,
-            times_s,
+            vote.genre,
+            vote.confidence,
+            vote.unknown,
+            vote.top,
+            self._predictor.labels,
+            decision.timeline,
+            decision.starts_s,
             features.audio,
-            features.genre_before,
+            features.tags.genres,
+            decision.embedding,
         )
 
 

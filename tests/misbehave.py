@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from genrebeam.features.extract import stream_log_mel
+from genrebeam.features.schema import FileTags
 from genrebeam.pipelines.tags import player
 
 
@@ -45,7 +46,7 @@ def _misbehave(path):
 
 
 def two_genres(file):
-    return ("Jazz", "Bebop")
+    return FileTags(("Jazz", "Bebop"), ("Jazz",), "Ella")
 
 
 def no_such_tags(file):

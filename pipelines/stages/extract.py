@@ -21,7 +21,7 @@ from genrebeam.pipelines.engine.progress import begin, end, end_with_engine
 from genrebeam.pipelines.storage.copies import copy_to_hear, local_copy
 
 REJECTED = "rejected"
-_TAG_READER = "genrebeam.pipelines.tags.read:genres_in"
+_TAG_READER = "genrebeam.pipelines.tags.read:tags_in"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ExtractFeatures(beam.DoFn):
         begin(self._config.progress_path, track.track_id)
         try:
             with copy_to_hear(track.uri, whole=self._config.limits.coverage_s is None) as (path, fill):
-                log_mel, audio, genres = self._extractor.extract(path, fill)
+                log_mel, audio, tags = self._extractor.extract(path, fill)
             if not audible(log_mel, self._config.front_end):
                 raise Silent("nothing loud enough to hear in it")
         except TrackError as error:
@@ -68,7 +68,7 @@ class ExtractFeatures(beam.DoFn):
             return
         self._extracted.inc()
         self._audio_s.inc(round(audio.duration_s))
-        yield TrackFeatures(track, audio, log_mel, self._config.front_end.fingerprint(), genres)
+        yield TrackFeatures(track, audio, log_mel, self._config.front_end.fingerprint(), tags)
 
 
 class ReadRecords(beam.DoFn):

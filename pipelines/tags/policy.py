@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -114,10 +114,9 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
     ours = dict(heard.genres) if heard.corrected else _named(sure, policy)
     if not ours:
         return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
-    written, added = _written_before(current.provenance)
-    if written and written != current.genres and policy.respect_edits:
+    if current.written and current.written != current.genres and policy.respect_edits:
         return Decision(Outcome.EDITED)
-    theirs = [g for g in current.genres if g not in added and not is_useless(g, policy.useless)]
+    theirs = [g for g in current.genres if g not in current.added and not is_useless(g, policy.useless)]
     if policy.policy == "fill" and theirs:
         said = heard.corrected and {same(genre) for genre in theirs} != {same(genre) for genre in ours}
         return Decision(Outcome.HELD if said else Outcome.KEPT)
@@ -151,12 +150,6 @@ def _named(heard: Iterable[tuple[str, float]], policy: TagPolicy) -> dict[str, f
                 seen.add(key)
                 result[name] = score
     return result
-
-
-def _written_before(provenance: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The genre list that we wrote into the file earlier, and which of its values were ours."""
-    written = tuple(provenance.get("genre", ()))
-    return written, frozenset(text.rpartition(" ")[0] for text in provenance.get("confidence", ()))
 
 
 def is_useless(genre: str, useless: Iterable[str]) -> bool:
