@@ -26,7 +26,7 @@ from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_PLACE, _COVERAGE = 1, 2  # the second and the third thing that `Ledger.tagged` says
+_PLACE, _COVERAGE, _EMBEDDING = 1, 2, 3  # columns of `Ledger.tagged`
 _ALL = np.iinfo(np.int64).max  # more milliseconds than anything has
 
 
@@ -170,8 +170,8 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; its place; and how
-            much of it was heard.
+        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; its place; how
+            much of it was heard; and version and trunk of its embedding.
         rejected: what its newest reject says: version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
@@ -190,9 +190,11 @@ class Ledger:
             roots = origins.of(_versions(table).tolist())
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
-            return np.stack([how, keys_of(table["uri"].to_pylist()), np.array(coverage_ms, np.int64)], axis=1)
+            embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
+            place = keys_of(table["uri"].to_pylist())
+            return np.stack([how, place, np.array(coverage_ms, np.int64), embedding], axis=1)
 
-        how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s"]
+        how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejects = _read_keys(dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"])
         return cls(_Known.of(*results), _Known.of(*rejects), origins)
@@ -209,6 +211,17 @@ class Ledger:
         says = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
         keys = keys_of(tracks["track_id"].to_pylist())
         return self.tagged.confirms(keys, says) & (self.tagged.told(keys, _COVERAGE) >= _milliseconds(coverage_s))
+
+    def have_embedding(self, tracks: pa.Table, trunk: str, coverage_s: float | None = None) -> NDArray[np.bool_]:
+        """Whether these versions of files have an embedding of this trunk.
+
+        Args:
+            coverage_s: as for `are_tagged`.
+        """
+        roots = self.origins.of(_versions(tracks).tolist())
+        keys = keys_of(tracks["track_id"].to_pylist())
+        is_there = self.tagged.confirms(keys, keys_of(roots, [trunk] * len(roots)), _EMBEDDING)
+        return is_there & (self.tagged.told(keys, _COVERAGE) >= _milliseconds(coverage_s))
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks have a result that says they are elsewhere."""
