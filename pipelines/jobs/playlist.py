@@ -1,4 +1,4 @@
-"""What `genrebeam playlist` does: choose tracks of a catalog by sound, genre or folder, and write them as a playlist."""
+"""What `genrebeam playlist` does: choose tracks of a catalog by sound, genre or folder, and write a playlist."""
 
 from __future__ import annotations
 
