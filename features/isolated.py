@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from genrebeam.features.child import Child, fill, named
 from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import unreadable
 from genrebeam.features.extract import ExtractLimits
-from genrebeam.features.filling import Fill, FillingFile
+from genrebeam.features.filling import Fill, FillingFile, StoredFile
 from genrebeam.features.schema import AudioInfo
 
 
@@ -66,8 +68,9 @@ class IsolatedExtractor:
             fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
 
         Raises:
-            TrackError: what `genrebeam.features.extract.extract` raises, and DecoderCrashed, DecoderHung or
-                DecoderOutOfMemory for what became of the child.
+            TrackError: what `genrebeam.features.extract.extract` raises, and what became of two children in a row, as
+                `genrebeam.features.child.Child.ask` raises it.
+            DecoderUnavailable: no child can be started, whatever the file.
         """
         levels, (audio, genres) = self._child.ask([os.path.abspath(path), fill is not None], fill)
         log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
@@ -102,11 +105,22 @@ def hearing(
 
 
 def _genres(read_genres: Callable[[Any], Iterable[str]], source: str | FillingFile) -> list[str]:
-    """Genres, or none where the tags cannot be read: the music was heard all the same."""
+    """Genres, or none where the tags are damaged: the music was heard all the same.
+
+    Raises:
+        TrackError: the system or the store does not give the file any more.
+    """
     try:
-        with open(source, "rb") if isinstance(source, str) else source as file:
+        stored = StoredFile(source) if isinstance(source, str) else source
+    except OSError as error:
+        raise unreadable(error) from error
+    with stored if isinstance(stored, FillingFile) else io.BufferedReader(stored) as file:
+        try:
             return list(read_genres(file))
-    except MemoryError:
-        raise
-    except Exception:
-        return []
+        except MemoryError:
+            raise
+        except Exception:
+            return []
+        finally:
+            if stored.failed is not None:
+                raise unreadable(stored.failed) if isinstance(stored.failed, OSError) else stored.failed
