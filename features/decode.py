@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from genrebeam.features.errors import DecodeFailed, NotAudio
 from genrebeam.features.ffmpeg import open_sound
-from genrebeam.features.filling import FillingFile, StoredFile
+from genrebeam.features.filling import FillingFile, StoredFile, buffered
 
 _BLOCK_SAMPLES = 1 << 16
 
@@ -147,7 +146,7 @@ def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator
 
 def _opened(stored: StoredFile | FillingFile, stack: contextlib.ExitStack) -> AudioStream:
     """The stream of a file; what is opened for it, the stack closes."""
-    raw: Any = stored if isinstance(stored, FillingFile) else stack.enter_context(io.BufferedReader(stored))
+    raw: Any = stored if isinstance(stored, FillingFile) else stack.enter_context(buffered(stored))
     heard = Heard()
     try:
         file = stack.enter_context(_Forward(raw if raw is stored else os.dup(raw.fileno()), closefd=True))

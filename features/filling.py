@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 _BLOCK_BYTES = 1 << 16
 # Whoever reads on gets as much again as he has had in a row: a decoder that cannot seek reads everything, and a hundred
@@ -47,6 +47,11 @@ class StoredFile(io.FileIO):
         except OSError as error:
             self.failed = error
             raise
+
+
+def buffered(stored: StoredFile) -> BinaryIO:
+    """It, read in blocks as `open` does; closing one closes both."""
+    return io.BufferedReader(stored)  # type: ignore[type-var]
 
 
 class FillingFile(io.RawIOBase):

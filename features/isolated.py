@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from genrebeam.features.child import Child, fill, named
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import unreadable
 from genrebeam.features.extract import ExtractLimits
-from genrebeam.features.filling import Fill, FillingFile, StoredFile
+from genrebeam.features.filling import Fill, FillingFile, StoredFile, buffered
 from genrebeam.features.schema import AudioInfo
 
 
@@ -114,7 +113,7 @@ def _genres(read_genres: Callable[[Any], Iterable[str]], source: str | FillingFi
         stored = StoredFile(source) if isinstance(source, str) else source
     except OSError as error:
         raise unreadable(error) from error
-    with stored if isinstance(stored, FillingFile) else io.BufferedReader(stored) as file:
+    with stored if isinstance(stored, FillingFile) else buffered(stored) as file:
         try:
             return list(read_genres(file))
         except MemoryError:
