@@ -209,7 +209,8 @@ def to_mono(block: AudioBlock) -> NDArray[np.float32]:
         # Of channels without relation, each as loud as the next, the mean has `1 / channels` of their power.
         if channels**2 * power < _CANCELLED * np.dot(flat, flat):
             likeness = samples.T @ samples[:, np.square(samples).sum(axis=0).argmax()]
-            mono = samples @ (np.where(likeness < 0, -1, 1) / channels).astype(np.float32)
+            signs = np.where(likeness < 0, -1, 1)
+            mono = samples @ (signs * signs[0] / channels).astype(np.float32)  # the first stays, so blocks fit together
     return mono
 
 
