@@ -1,5 +1,7 @@
 """How many workers `tag` starts: what they cost at their start has to be worth it."""
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
