@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import collections
 import logging
+import re
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import DecoderUnavailable, GenrebeamError
 
 _LOGGER = logging.getLogger(__name__)
+# What a worker says comes as the text of its traceback.
+_UNAVAILABLE = re.compile(rf"{DecoderUnavailable.__name__}: (.+?)(?: \[while running .*)?$", re.MULTILINE)
 _DEATHS = 2  # of workers that had an item in hand, before it has to show alone what it does
 _IN_VAIN, _ALONE = 3, 5  # failures in a row, of runs over all that is left and over single items, with nothing done
 
@@ -54,6 +57,7 @@ def run_until_done(work: Work) -> None:
 
     Raises:
         EngineError: run after run fails and nothing gets done; the reason is not in the items.
+        DecoderUnavailable: a worker cannot start what decodes: no other run will do better.
     """
     deaths: collections.Counter[str] = collections.Counter()
     lost: dict[str, Exception] = {}
@@ -71,6 +75,8 @@ def run_until_done(work: Work) -> None:
             raise
         except Exception as failure:
             _LOGGER.warning("a run failed", exc_info=True)
+            if said := _UNAVAILABLE.findall(str(failure)):
+                raise DecoderUnavailable(said[-1]) from failure
             if work.written() > before:
                 in_vain = lone = 0
             elif suspect is None:

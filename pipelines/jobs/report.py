@@ -36,7 +36,7 @@ _OUTERMOST = "(outermost folder)"
 
 ADVICE = {
     "NotAudio": "No decoder finds sound in it. Covers and lyrics belong here; a song that does is damaged.",
-    "UnreadableFile": "Missing, empty, a dangling link, or not readable: check permissions and mounts.",
+    "UnreadableFile": "The disk, the network or the permissions do not give it: is everything mounted?",
     "DecodeFailed": "It looks like audio and cannot be decoded: play it; if it plays, please report it.",
     "TooShort": "Under a second of sound.",
     "TooLong": "Over 48 hours: an endless stream, or a decoding bomb.",
@@ -44,6 +44,9 @@ ADVICE = {
     "DecoderCrashed": "The decoder died of it; the file is probably damaged.",
     "DecoderHung": "The decoder stopped answering; --track-timeout gives it longer.",
     "DecoderOutOfMemory": "Decoding it takes more memory than one track may.",
+    "DecoderKilled": "The system, for want of memory, or somebody ended the decoder. Fewer --workers need less.",
+    "DecoderStalled": "The decoder waited in vain for the file: does its disk or network answer?",
+    "NotEnoughMemory": "There was too little memory here. Fewer --workers need less; see ulimit -v.",
     "WorkerLost": "Workers died with it, again and again. Please report it.",
 }
 

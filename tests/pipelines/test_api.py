@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import synth
 
 from genrebeam.features.config import FrontEnd
-from genrebeam.features.errors import NotAudio, Silent, TrackError
+from genrebeam.features.errors import NotAudio, Silent, TrackError, UsageError
 from genrebeam.model.predictor import PlaceholderPredictor
 from genrebeam.pipelines.api import GenreTagger, Heard
 from genrebeam.pipelines.dataset.ledger import newest_results
@@ -79,3 +80,27 @@ def test_it_needs_no_beam_and_no_tensorflow_to_be_imported():
     code = "import sys, genrebeam.pipelines.api; print({'apache_beam', 'tensorflow', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_threads_get_their_own_answers(tagger, tmp_path):
+    songs = [synth.write(tmp_path / f"{hz}.wav", synth.sine(hz, 5.0 + hz / 1000)) for hz in (60, 9000)]
+    heard = {}
+
+    def hear(song):
+        heard[song] = [(found.genre, round(found.audio.duration_s)) for found in (tagger.hear(song) for _ in range(5))]
+
+    threads = [threading.Thread(target=hear, args=[song]) for song in songs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == {songs[0]: [("low", 5)] * 5, songs[1]: [("high", 14)] * 5}
+
+
+def test_a_network_loaded_before_a_fork_is_refused(monkeypatch):
+    tagger = GenreTagger()
+    tagger._predictor = PlaceholderPredictor(LABELS, tagger.front_end)  # stands in for a network that was loaded
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(UsageError, match="forked"):
+        tagger.hear([])
+    tagger.close()

@@ -1,5 +1,6 @@
 """Workers say what they have in hand, and end with their driver."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,16 @@ def test_a_worker_in_the_process_of_its_driver_does_not_end_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "alive"
+
+
+def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "progress"
+    path.touch()
+    progress.begin(str(path), "a")
+    real = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
+        progress.begin(str(path), "b")
+    progress.begin(str(path), "c")
+    progress.end(str(path), "a")
+    assert progress.in_hand(path) == {"c"}

@@ -1,5 +1,7 @@
 """How many workers `tag` starts: what they cost at their start has to be worth it."""
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -45,3 +47,18 @@ def test_workers_are_forks_of_a_process_that_has_imported_tensorflow(tmp_path):
     assert driver.wait(timeout=300) == 0
     assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert len(newest_results(str(tmp_path / "out"))) == 8
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_decoded_the_run_ends_with_the_reason_and_rejects_nothing(tmp_path):
+    for number in range(3):
+        synth.write(tmp_path / "music" / f"{number}.wav", synth.music(3.0, seed=number))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif 'genrebeam.features.child' in sys.orig_argv: sys.exit('no memory for you')\n"
+    )
+    command = [sys.executable, "-m", "genrebeam", "tag", tmp_path / "music", "--output", tmp_path / "out"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode not in (0, 3)
+    assert "no memory for you" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").glob("rejects/*.parquet"))
