@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
+from commandline import GENREBEAM, ROOT
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
@@ -30,7 +31,6 @@ from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.tags.policy import TagPolicy
 from genrebeam.pipelines.tags.read import read_genres
 
-ROOT = Path(__file__).parents[2]
 KINDS = ("mp3", "flac", "ogg", "m4a", "wav", "wma")
 
 
@@ -229,7 +229,7 @@ def test_killed_between_the_put_and_the_note_another_genre_may_follow(bucket, so
 def test_kill_9_at_the_put_and_run_again(bucket: Any, tmp_path: Path, done: bool) -> None:
     before = fill(bucket, tmp_path, ("mp3", "flac", "ogg"))
     hear(bucket, tmp_path)
-    command = [sys.executable, "-m", "genrebeam", "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
+    command = [*GENREBEAM, "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
 
     def kill(path: str) -> None:
         if done:  # the second put: one object is written, and no note about it
@@ -365,7 +365,7 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def genrebeam(*arguments: object) -> str:
-        command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
+        command = [*GENREBEAM, *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return " ".join(done.stdout.split())

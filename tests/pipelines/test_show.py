@@ -3,20 +3,18 @@
 import functools
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import synth
 from click.testing import CliRunner
+from commandline import GENREBEAM, ROOT
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.model.predictor import PlaceholderPredictor
 from genrebeam.pipelines import api
 from genrebeam.pipelines.jobs.show import draw, envelope
 
-ROOT = Path(__file__).parents[2]
 LABELS = ("low", "middle", "high")
 
 
@@ -61,7 +59,7 @@ def test_the_envelope_follows_the_loudness_whatever_the_length(tmp_path):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "genrebeam", "show", *map(str, arguments)]
+    command = [*GENREBEAM, "show", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
