@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
-from commandline import GENREBEAM, ROOT
+from commandline import GENREBEAM, ROOT, shown_by
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
@@ -364,26 +364,20 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
     before = {name: bucket.read(name) for name in bucket.names()}
     out = tmp_path / "out"
 
-    def genrebeam(*arguments: object) -> str:
-        command = [*GENREBEAM, *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return " ".join(done.stdout.split())
-
     tag = ("tag", bucket.url("Music"), "--output", out, "--max-reject-share", "1", "--workers", "1")
     write = ("--write-tags", "fill", "--yes", "--min-confidence", "0", "--max-unknown", "1")
-    shown = genrebeam(*tag, *write)
+    shown = shown_by(*tag, *write)
     assert "tagged 3" in shown and "rejected 1 1 NotAudio" in shown and "changed 2 kept 1" in shown
     rows = pq.read_table(out / "results").to_pylist()
     assert {row["track_id"]: row["genre_before"] for row in rows} == {"0.mp3": [], "1.flac": ["Jazz"], "2.m4a": []}
     changed = {name for name, data in before.items() if bucket.read(name) != data}
     assert changed == {"Music/0.mp3", "Music/2.m4a"}
 
-    shown = genrebeam(*tag, *write)
+    shown = shown_by(*tag, *write)
     assert "done before 4" in shown and "changed 0" in shown
-    assert "changed 2" in genrebeam("undo", out, "--yes")
+    assert "changed 2" in shown_by("undo", out, "--yes")
     assert {name: bucket.read(name) for name in bucket.names()} == before
-    assert "done before 4" in genrebeam(*tag)
+    assert "done before 4" in shown_by(*tag)
 
 
 def test_other_stores_are_refused_by_name(tmp_path: Path) -> None:

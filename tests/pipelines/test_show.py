@@ -2,13 +2,11 @@
 
 import functools
 import re
-import subprocess
 
 import numpy as np
 import pytest
 import synth
 from click.testing import CliRunner
-from commandline import GENREBEAM, ROOT
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.model.predictor import PlaceholderPredictor
@@ -56,11 +54,6 @@ def test_the_envelope_follows_the_loudness_whatever_the_length(tmp_path):
     assert 1500 < len(times_s) < 1700
     quiet, loud = times_s < 9.5, (times_s > 10.5) & (times_s < 19.5)
     assert high[quiet].max() < 0.15 and high[loud].min() > 0.7 and low[loud].max() < -0.7
-
-
-def run(*arguments):
-    command = [*GENREBEAM, "show", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_says_what_it_heard_and_where_the_picture_is(tmp_path):

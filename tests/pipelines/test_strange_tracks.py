@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import synth
 import tagfiles
-from commandline import GENREBEAM, ROOT, rows_of
+from commandline import genrebeam, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,9 +152,7 @@ def test_files_with_strange_names_are_tagged_and_untagged(tmp_path: Path) -> Non
         ["apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1"],
         ["undo", out, "--yes"],
     ):
-        command = [*GENREBEAM, *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = genrebeam(*arguments)
         assert arguments[0] == "tag" or f"changed  {len(paths)}" in done.stdout, done.stdout
         assert (arguments[0] == "apply") == any(p.read_bytes() != b for p, b in zip(paths, before, strict=True))
     assert len(newest_results(out)) == len(paths)
