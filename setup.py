@@ -11,6 +11,19 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: End Users/Desktop",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",  # developed and tested there; Windows lacks fcntl, WSL 2 has it
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+    ],
     python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
     packages=find_packages(include=["genrebeam*"]),  # follows the links in genrebeam/ to the folders at the top
     package_data={

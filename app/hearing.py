@@ -29,7 +29,7 @@ _PLAYED = {
 }
 _PLAYED_BYTES = 100 << 20
 _CONVERTED_S, _CONVERTED_HZ = 20 * 60, 22_050
-# Nobody waits longer than this in front of a browser. `genrebeam tag` hears more.
+# Limits for one file in the browser, where nobody waits longer; `genrebeam tag` allows more.
 LIMITS = ExtractLimits(max_duration_s=12 * 3600.0, stall_s=30.0)
 
 

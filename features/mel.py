@@ -39,7 +39,7 @@ def band_edges_hz(front_end: FrontEnd) -> NDArray[np.float64]:
 
 
 def bands_below(front_end: FrontEnd, hz: float) -> int:
-    """How many bands hear anything of a sound with nothing above `hz`."""
+    """How many bands have any energy of a sound with nothing above `hz`."""
     return int(np.searchsorted(band_edges_hz(front_end)[:-2], hz))
 
 

@@ -1,4 +1,4 @@
-"""The exploration that tutorials do, on the same tracks as our network: features x algorithms, honestly and leakily.
+"""Features x algorithms of the usual tutorials, on the same tracks as our network, with an honest and a leaky split.
 
 A track's answer is the mean of its chunks'. The leaky protocol draws test chunks from the songs trained on, with
 overlap. It is here because that is where most published figures near 0.9 come from, and is marked so wherever it
@@ -31,7 +31,7 @@ from genrebeam.model.shardset import ShardSet
 Audio = Mapping[str, Callable[[], AbstractContextManager[Path]]]  # by track_id: where to read the file while it is open
 
 HONEST, LEAKY = "honest", "LEAKY"
-_LEVELS = "log-Mel as it is"  # what networks are told
+_LEVELS = "log-Mel as it is"  # the input of networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ def read_chunks(
 
     Args:
         audio: the files that the shards were made from, where zero crossings are wanted.
-        tell: is told which track is being heard.
+        tell: called with the track that is being decoded.
 
     Raises:
         UsageError: no such split, or no such track in it; a track without its audio.
@@ -178,7 +178,7 @@ def compare(
     Args:
         tested: which chunks are tested by which protocol, as `protocols` has it.
         done: keys of rows that are not measured again.
-        tell: is told what is being measured.
+        tell: called with what is being measured.
     """
     doing = ""
     entries = plan.entries(lambda text: tell(f"{doing}: {text}"))

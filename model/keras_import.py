@@ -1,4 +1,4 @@
-"""Importing this module imports Keras and TensorFlow, as those who only predict want them."""
+"""Imports Keras and TensorFlow without what prediction does not need."""
 
 from __future__ import annotations
 

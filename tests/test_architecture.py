@@ -3,11 +3,10 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
-ROOT = Path(__file__).parent.parent
 FILES = sorted(p for folder in ("features", "model", "pipelines", "app") for p in (ROOT / folder).rglob("*.py"))
 
 

@@ -3,14 +3,13 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
 from genrebeam.pipelines import cli
 from genrebeam.pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None = None) -> Result:
-    """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
+    """Call a function in a fresh process and return its result. The function and its arguments have to be picklable.
 
     Its temporary files, and those of all that it starts, lie in a folder that goes with it: processes that are killed,
     and forks at any time, leave behind what they would have removed at their exit (TensorFlow's generated code).
@@ -37,7 +37,7 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None =
 
     Raises:
         GenrebeamError: as `act` raised it.
-        RuntimeError: what else `act` raised, or the process or one of its workers died.
+        RuntimeError: `act` raised something else, or the process or one of its workers died.
     """
     with tempfile.TemporaryDirectory(prefix="genrebeam-", ignore_cleanup_errors=True) as scratch:
         return _run_apart(scratch, act, arguments, forks)

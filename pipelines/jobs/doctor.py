@@ -64,6 +64,7 @@ class Check:
 def checks(model: str | None = None) -> Iterator[Check]:
     """Look at everything, cheap things first. `model` is the folder or URL of a bundle; None is the one that ships."""
     yield _python()
+    yield _system()
     yield _packages()
     yield _decoders()
     yield from _model(model)
@@ -94,6 +95,19 @@ def _python() -> Check:
         True,
         f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "" if (3, 10) <= version[:2] < (3, 14) else "use Python 3.10 to 3.13",
+    )
+
+
+def _system() -> Check:
+    system = platform.system()
+    is_linux = system == "Linux"
+    limits = "" if is_linux else "; it has not been tried there, and decoders have no memory limit on macOS"
+    return Check(
+        "system",
+        is_linux,
+        system == "Windows",  # cannot work there; elsewhere it may
+        f"{platform.platform(terse=True)}{limits}",
+        "" if is_linux else "use Linux; on Windows that is WSL 2",
     )
 
 

@@ -30,7 +30,7 @@ _COLUMNS = [
     "model_fingerprint",
 ]  # fmt: skip
 _BINS = 20  # of the confidence, from 0 to 1
-_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED, _DAMAGED = 100, 200, 20, 5, 50, 100, 100  # that are listed
+_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED, _DAMAGED = 100, 200, 20, 5, 50, 100, 100  # listed
 _BLEND = 0.25  # a second genre that is heard so often makes a blend
 _OUTERMOST = "(outermost folder)"
 
@@ -204,7 +204,7 @@ def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: co
 
 
 def _written(dataset: Dataset) -> int:
-    """Files that were ever to be changed."""
+    """Number of files with a row in the journal."""
     files = [keys_of(())]
     for table in dataset.tables(JOURNAL_DIR, ["uri", "action"]):
         files.append(keys_of(table.filter(pc.equal(table["action"], journal.APPLY))["uri"].to_pylist()))

@@ -1,4 +1,4 @@
-"""What `genrebeam tag` was asked for."""
+"""Options of `genrebeam tag`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genrebeam.pipelines.library.manifest import is_manifest
 
 @dataclasses.dataclass(frozen=True)
 class TagOptions:
-    """A validated command line of `genrebeam tag`. Folders are paths or URLs; no model is the one that ships.
+    """A validated command line of `genrebeam tag`. Folders are paths or URLs; model None is the default bundle.
 
     Raises:
         UsageError: an option is out of range, naming it.

@@ -1,4 +1,4 @@
-"""What a run of `genrebeam tag` did: run-*.json."""
+"""The report of a run of `genrebeam tag`: run-*.json."""
 
 from __future__ import annotations
 

@@ -4,13 +4,12 @@ import importlib.util
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
 from genrebeam.pipelines import cli
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TAG = cli.cli.get_command(None, "tag")
 

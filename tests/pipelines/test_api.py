@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import synth
+from commandline import GENREBEAM, ROOT
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import NotAudio, Silent, TrackError, UsageError
@@ -15,7 +15,6 @@ from genrebeam.model.predictor import PlaceholderPredictor
 from genrebeam.pipelines.api import GenreTagger, Heard
 from genrebeam.pipelines.dataset.ledger import newest_results
 
-ROOT = Path(__file__).parents[2]
 LABELS = ("low", "middle", "high")
 
 
@@ -65,7 +64,7 @@ def test_silence_does_not_vote(tagger, tmp_path):
 @pytest.mark.slow
 def test_it_hears_what_tag_hears(tmp_path):
     songs = [synth.write(tmp_path / "music" / f"{i}.mp3", synth.music(12.0, seed=i)) for i in range(3)]
-    command = [sys.executable, "-m", "genrebeam", "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
+    command = [*GENREBEAM, "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
     subprocess.run([*map(str, command)], cwd=ROOT, check=True)
     rows = {row["track_id"]: row for row in newest_results(tmp_path / "out").to_pylist()}
     with GenreTagger() as tagger:

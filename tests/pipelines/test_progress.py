@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+from commandline import ROOT
 
 from genrebeam.pipelines.engine import progress
 
-ROOT = Path(__file__).parents[2]
 WORKER = (
     "import sys, time; from genrebeam.pipelines.engine import progress as p\n"
     "p.end_with_engine(sys.argv[1]); time.sleep(60)"

@@ -4,19 +4,17 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 import synth
+from commandline import GENREBEAM, ROOT
 from processes import workers_of
 from rich.console import Console
 
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import tag as job
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("tracks", "expected"), [(1, 1), (2, 2), (5, 3)])
@@ -36,7 +34,7 @@ def test_workers_are_forks_of_a_process_that_has_imported_tensorflow(tmp_path):
     for seed in range(8):
         synth.write(tmp_path / "library" / f"{seed}.wav", synth.music(60.0, seed=seed))
     command = ["tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "2", "--quiet"]
-    driver = psutil.Popen([sys.executable, "-m", "genrebeam", *map(str, command)], cwd=ROOT)
+    driver = psutil.Popen([*GENREBEAM, *map(str, command)], cwd=ROOT)
     workers = []
     while len(workers) < 2 and driver.poll() is None:
         workers = workers_of(driver)
