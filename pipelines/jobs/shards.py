@@ -138,7 +138,7 @@ class StoredLogMels:
 
 
 def _stored_frames(file: Path) -> int:
-    """Frames of the clips in a file, by its header; 0 for a damaged one, whose clips are rejected when they are read."""
+    """Frames of the clips in a file, by its header; 0 for a damaged one, whose clips are rejected when read."""
     try:
         with lzma.open(file) as stream:
             np.lib.format.read_magic(stream)
