@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from genrebeam.features.child import Child, fill, named
 from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import unreadable
 from genrebeam.features.extract import ExtractLimits
-from genrebeam.features.filling import Fill, FillingFile
-from genrebeam.features.schema import AudioInfo
+from genrebeam.features.filling import Fill, FillingFile, StoredFile, buffered
+from genrebeam.features.schema import AudioInfo, FileTags
 
 
 class IsolatedExtractor:
@@ -30,8 +31,8 @@ class IsolatedExtractor:
         limits: likewise; `stall_s` and `memory_bytes` are enforced here.
         function: the generator that does the work, as "module:name" with the signature of
             `genrebeam.features.extract.stream_log_mel`; tests put misbehaving ones here.
-        tag_reader: what reads the genres in a file's own tags, as "module:name" of a function from an open binary
-            file to strings: a parser to be trusted as little as a decoder.
+        tag_reader: what reads a file's own tags, as "module:name" of a function from an open binary file to FileTags:
+            a parser to be trusted as little as a decoder.
     """
 
     def __init__(
@@ -59,20 +60,21 @@ class IsolatedExtractor:
 
     def extract(
         self, path: str | os.PathLike[str], fill: Fill | None = None
-    ) -> tuple[NDArray[np.uint8], AudioInfo, tuple[str, ...]]:
-        """A file's log-Mel, uint8 [frames, mel_bands], what it was decoded from, and the genres in its tags.
+    ) -> tuple[NDArray[np.uint8], AudioInfo, FileTags]:
+        """A file's log-Mel, uint8 [frames, mel_bands], what it was decoded from, and what its tags say.
 
         Args:
             fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
 
         Raises:
-            TrackError: what `genrebeam.features.extract.extract` raises, and DecoderCrashed, DecoderHung or
-                DecoderOutOfMemory for what became of the child.
+            TrackError: what `genrebeam.features.extract.extract` raises, and what became of two children in a row, as
+                `genrebeam.features.child.Child.ask` raises it.
+            DecoderUnavailable: no child can be started, whatever the file.
         """
-        levels, (audio, genres) = self._child.ask([os.path.abspath(path), fill is not None], fill)
+        levels, (audio, tags) = self._child.ask([os.path.abspath(path), fill is not None], fill)
         log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
         audio["stretches_s"] = tuple(audio["stretches_s"])  # JSON has made a list of it
-        return log_mel, AudioInfo(**audio), tuple(genres)
+        return log_mel, AudioInfo(**audio), FileTags.from_dict(tags)
 
     def close(self) -> None:
         """End the child. The next `extract` starts another."""
@@ -82,31 +84,42 @@ class IsolatedExtractor:
 def hearing(
     front_end: dict[str, Any], limits: dict[str, Any], function: str, tag_reader: str | None
 ) -> Callable[[tuple[str, bool]], Iterator[Any]]:
-    """The child's work: a path to its levels as bytes, and the AudioInfo and the genres of its tags as the answer.
+    """The child's work: a path to its levels as bytes, and the AudioInfo and the FileTags as the answer.
 
     With the path comes whether the file has to be filled first, where it is read.
     """
     stream_log_mel = named(function)
-    read_genres = named(tag_reader) if tag_reader else lambda file: ()
+    read_tags = named(tag_reader) if tag_reader else lambda file: FileTags()
 
     def hear(request: tuple[str, bool]) -> Iterator[Any]:
         path, is_filling = request
         with FillingFile(path, fill) if is_filling else contextlib.nullcontext() as filling:
             for item in stream_log_mel(filling or path, FrontEnd.from_dict(front_end), ExtractLimits(**limits)):
                 if isinstance(item, AudioInfo):
-                    yield [dataclasses.asdict(item), _genres(read_genres, filling or path)]
+                    yield [dataclasses.asdict(item), dataclasses.asdict(_tags(read_tags, filling or path))]
                 elif item.size:
                     yield item.tobytes()
 
     return hear
 
 
-def _genres(read_genres: Callable[[Any], Iterable[str]], source: str | FillingFile) -> list[str]:
-    """Genres, or none where the tags cannot be read: the music was heard all the same."""
+def _tags(read_tags: Callable[[Any], FileTags], source: str | FillingFile) -> FileTags:
+    """The tags, or none where the tags are damaged: the music was heard all the same.
+
+    Raises:
+        TrackError: the system or the store does not give the file any more.
+    """
     try:
-        with open(source, "rb") if isinstance(source, str) else source as file:
-            return list(read_genres(file))
-    except MemoryError:
-        raise
-    except Exception:
-        return []
+        stored = StoredFile(source) if isinstance(source, str) else source
+    except OSError as error:
+        raise unreadable(error) from error
+    with stored if isinstance(stored, FillingFile) else buffered(stored) as file:
+        try:
+            return read_tags(file)
+        except MemoryError:
+            raise
+        except Exception:
+            return FileTags()
+        finally:
+            if stored.failed is not None:
+                raise unreadable(stored.failed) if isinstance(stored.failed, OSError) else stored.failed

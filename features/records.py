@@ -14,7 +14,7 @@ import numpy as np
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import RecordError
-from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.features.schema import AudioInfo, FileTags, Track, TrackFeatures
 
 SCHEMA_VERSION = 1
 
@@ -32,6 +32,9 @@ class Labels:
     genres: tuple[str, ...]
     split: str = ""
     group: str = ""
+
+
+_NAMES = ("artist", "album", "title")  # of FileTags
 
 
 def encode(features: TrackFeatures, labels: Labels | None = None) -> bytes:
@@ -60,11 +63,16 @@ def encode(features: TrackFeatures, labels: Labels | None = None) -> bytes:
         "duration_us": integer(round(features.audio.duration_s * 1e6)),
         "sample_rate_hz": integer(features.audio.sample_rate_hz),
         "channels": integer(features.audio.channels),
-        "genre_before": text(*features.genre_before),
+        "genre_before": text(*features.tags.genres),
         "frames": integer(frames),
         "mel_bands": integer(mel_bands),
         "log_mel": tf.train.Feature(bytes_list=tf.train.BytesList(value=[features.log_mel.tobytes()])),
     }
+    if features.tags.user_genres is not None:
+        fields["genre_user"] = text(*features.tags.user_genres)
+    for name in _NAMES:
+        if (value := getattr(features.tags, name)) is not None:
+            fields[name] = text(value)
     if features.audio.undecoded_s is not None:
         fields["undecoded_us"] = integer(round(features.audio.undecoded_s * 1e6))
     if labels is not None:
@@ -123,7 +131,11 @@ def _parsed(fields: Any, front_end: FrontEnd) -> tuple[TrackFeatures, Labels | N
         ),
         log_mel=np.frombuffer(payload, np.uint8).reshape(shape),
         front_end=made_by,
-        genre_before=texts("genre_before"),
+        tags=FileTags(
+            texts("genre_before"),
+            texts("genre_user") if "genre_user" in fields else None,
+            *(texts(name)[0] if name in fields else None for name in _NAMES),
+        ),
     )
     labels = Labels(texts("genres"), texts("split")[0], texts("group")[0]) if "genres" in fields else None
     return features, labels

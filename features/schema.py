@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ class Track:
 
     Attributes:
         uri: an absolute local path, or a URL of another file system (gs://...). A local name that is
-            not valid UTF-8 is a percent-encoded file:// URL (see pipelines/library/discover.py).
+            not valid UTF-8 is a percent-encoded file:// URL (see pipelines/library/found.py).
         track_id: the path relative to its library, with forward slashes.
         size: bytes.
         mtime: last modification, seconds since 1970 UTC, to the microsecond; 0.0 where unknown.
@@ -48,6 +49,29 @@ class AudioInfo:
     stretches_s: tuple[float, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class FileTags:
+    """What a file's own tags say of its track.
+
+    Attributes:
+        genres: genre values in their order.
+        user_genres: those of them that genrebeam has not written itself; None where nobody looked, in old records.
+        artist, album, title: None where the tags say nothing.
+    """
+
+    genres: tuple[str, ...] = ()
+    user_genres: tuple[str, ...] | None = None
+    artist: str | None = None
+    album: str | None = None
+    title: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FileTags:
+        """The inverse of `dataclasses.asdict`, also by way of JSON, which makes lists of tuples."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrackFeatures:
     """One track as the network sees it.
@@ -57,14 +81,14 @@ class TrackFeatures:
         audio: what was decoded.
         log_mel: uint8 [frames, mel_bands], the levels of features/config.py.
         front_end: fingerprint of the front end that made them.
-        genre_before: genre values found in the file's own tags, in their order.
+        tags: what the file's own tags say.
     """
 
     track: Track
     audio: AudioInfo
     log_mel: NDArray[np.uint8]
     front_end: str
-    genre_before: tuple[str, ...] = ()
+    tags: FileTags = FileTags()
 
 
 @dataclasses.dataclass(frozen=True)

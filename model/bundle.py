@@ -2,7 +2,9 @@
 
 A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, calibration,
 fingerprint, where it came from) and, for people, `metrics.json` and `MODEL_CARD.md` (model/evaluate.py
-writes those two). Reading the configuration needs no TensorFlow.
+writes those two). `embedding.npz` says what an embedding is (model/embedding.py); a bundle whose words were learned on
+top of another one's network has that network, and `head.npz` in place of its answers. Reading the configuration
+needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError
+from genrebeam.model.embedding import EMBEDDING, HEAD, EmbeddingSpace, Head, Projection
 from genrebeam.model.voting import UNCALIBRATED, Calibration
 
 if TYPE_CHECKING:
@@ -41,6 +47,8 @@ class Bundle:
         calibration: how logits become scores.
         fingerprint: sixteen hex digits that differ when network, labels, front end or calibration differ.
         provenance: how the network was made and what it heard, so that it is not measured on that.
+        embedding: which embeddings its network makes; None in bundles from before there were any.
+        has_head: whether the labels are those of a head over embeddings, and not of the network.
     """
 
     path: Path
@@ -50,6 +58,8 @@ class Bundle:
     calibration: Calibration
     fingerprint: str
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    embedding: EmbeddingSpace | None = None
+    has_head: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels) or not all(self.labels):
@@ -58,6 +68,16 @@ class Bundle:
             raise ValueError(
                 f"genre_offsets: {len(self.calibration.genre_offsets)} of them for {len(self.labels)} labels"
             )
+        if self.has_head and self.embedding is None:
+            raise ValueError("a head needs an embedding")
+
+    def projection(self) -> Projection | None:
+        """What makes embeddings, if anything does; raises BundleError where it is damaged."""
+        return None if self.embedding is None else Projection.load(self.path)
+
+    def head(self) -> Head | None:
+        """What makes logits of embeddings, if anything does; raises BundleError where it is damaged."""
+        return Head.load(self.path) if self.has_head else None
 
 
 def load_config(path: str | os.PathLike[str]) -> Bundle:
@@ -71,14 +91,14 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such model bundle; give a folder that `genrebeam train` has written")
     for needed in (file, folder / MODEL):
-        if not needed.is_file():
-            raise BundleError(f"{needed}: missing, so {folder} is no model bundle")
+        _must_exist(needed, folder)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
             raise BundleError(f"{file}: schema version {version}, this genrebeam reads {SCHEMA_VERSION}")
-        return Bundle(
+        embedding = values.get("embedding")
+        bundle = Bundle(
             path=folder,
             model_id=str(values["model_id"]),
             labels=tuple(map(str, values["labels"])),
@@ -86,6 +106,8 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
             calibration=_calibration(values["calibration"]),
             fingerprint=str(values["fingerprint"]),
             provenance=dict(values.get("provenance", {})),
+            embedding=EmbeddingSpace(**embedding) if embedding else None,
+            has_head=bool(values.get("has_head", False)),
         )
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
@@ -93,6 +115,15 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{file}: field {error} is missing") from error
     except (ValueError, TypeError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise BundleError(f"{file}: {error}") from error
+    for name, is_needed in ((EMBEDDING, bundle.embedding is not None), (HEAD, bundle.has_head)):
+        if is_needed:
+            _must_exist(folder / name, folder)
+    return bundle
+
+
+def _must_exist(file: Path, folder: Path) -> None:
+    if not file.is_file():
+        raise BundleError(f"{file}: missing, so {folder} is no model bundle")
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:
@@ -101,19 +132,48 @@ def _calibration(values: dict[str, Any]) -> Calibration:
     return Calibration(**numbers, genre_offsets=offsets)
 
 
-def load_model(bundle: Bundle) -> keras.Model:
-    """Load the network: uint8 levels to float32 logits, as `genrebeam.model.network.Network.model` has them.
-
-    Raises:
-        BundleError: the network is not the one that config.json was written for, or cannot be loaded.
-    """
+def check(bundle: Bundle) -> None:
+    """Raises BundleError where the files are not the ones that config.json was written for."""
     file = bundle.path / MODEL
-    found = fingerprint(file, bundle.labels, bundle.front_end, bundle.calibration)
+    found = fingerprint(bundle)
     if found != bundle.fingerprint:
         raise BundleError(
             f"{file}: its fingerprint is {found}, {CONFIG} says {bundle.fingerprint}; "
             "the two were not written together, copy or train the bundle again"
         )
+    projection = bundle.projection()
+    if bundle.embedding is not None and projection is not None:
+        trunk = trunk_fingerprint(file, bundle.front_end, projection, bundle.embedding.scale)
+        if trunk != bundle.embedding.trunk:
+            raise BundleError(
+                f"{bundle.path / EMBEDDING}: its trunk is {trunk}, {CONFIG} says {bundle.embedding.trunk}; "
+                "the two were not written together, copy or train the bundle again"
+            )
+
+
+def load_model(bundle: Bundle) -> keras.Model:
+    """Load what a bundle answers: uint8 levels to float32 logits, as `genrebeam.model.network.Network.model` has them.
+
+    Raises:
+        BundleError: the files are not the ones that config.json was written for, or cannot be loaded.
+    """
+    network = load_network(bundle)
+    projection, head = bundle.projection(), bundle.head()
+    if projection is None or head is None:
+        return network
+    from genrebeam.model.network import with_words
+
+    return with_words(network, projection.kernel @ head.kernel, projection.bias @ head.kernel + head.bias)
+
+
+def load_network(bundle: Bundle) -> keras.Model:
+    """Load the network of a bundle: of one with a head, the network that it was learned on.
+
+    Raises:
+        BundleError: as `load_model`.
+    """
+    check(bundle)
+    file = bundle.path / MODEL
     import keras
 
     import genrebeam.model.network  # noqa: F401  registers the layers that Keras must find by name
@@ -123,7 +183,7 @@ def load_model(bundle: Bundle) -> keras.Model:
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{file}: Keras {keras.__version__} cannot load it: ...{reason[-200:]}") from error
-    _check_shape(file, network, bundle.labels, bundle.front_end)
+    _check_shape(file, network, None if bundle.has_head else bundle.labels, bundle.front_end)
     return network
 
 
@@ -136,11 +196,15 @@ def save(
     front_end: FrontEnd,
     calibration: Calibration = UNCALIBRATED,
     provenance: dict[str, Any] | None = None,
+    embedding: tuple[Projection, float] | None = None,
 ) -> Bundle:
-    """Write `model.keras` and `config.json`; the folder is made if need be.
+    """Write `model.keras`, `embedding.npz` and `config.json`; the folder is made if need be.
 
     The configuration goes last: a crash in between leaves a pair whose fingerprint does not fit, which
     `load_model` refuses, never a network under another one's labels.
+
+    Args:
+        embedding: as `genrebeam.model.embedding.fit_projection` gives it.
 
     Raises:
         BundleError: the model does not take the front end's chunks or does not answer one logit per label.
@@ -155,36 +219,53 @@ def save(
     plain.save(partial)
     _make_portable(partial)
     partial.replace(folder / MODEL)
-    return save_config(
-        folder,
-        model_id=model_id,
-        labels=labels,
-        front_end=front_end,
-        calibration=calibration,
-        provenance=provenance,
-    )
+    space = None
+    if embedding is not None:
+        projection, scale = embedding
+        projection.save(folder)
+        space = EmbeddingSpace(
+            trunk_fingerprint(folder / MODEL, front_end, projection, scale), projection.kernel.shape[1], scale
+        )
+    return save_config(Bundle(folder, model_id, labels, front_end, calibration, "", provenance or {}, space))
 
 
-def save_config(
+def save_learned(
     path: str | os.PathLike[str],
+    base: Bundle,
+    head: Head,
     *,
     model_id: str,
     labels: tuple[str, ...],
-    front_end: FrontEnd,
-    calibration: Calibration = UNCALIBRATED,
-    provenance: dict[str, Any] | None = None,
+    calibration: Calibration,
+    provenance: dict[str, Any],
 ) -> Bundle:
-    """Write `config.json` for the `model.keras` that lies in the folder, with its fingerprint."""
+    """Write a bundle of other words on top of a bundle's network, which is copied; needs no TensorFlow.
+
+    Raises:
+        BundleError: the network has no embedding, or is not the one that its config.json was written for.
+        ValueError: labels that are no distinct names, or another number of them than the head has.
+    """
+    if base.embedding is None:
+        raise BundleError(f"{base.path}: makes no embeddings to learn from; use a bundle that does (docs/models.md)")
+    if head.kernel.shape != (base.embedding.size, len(labels) + 1):
+        raise ValueError(f"a head of {head.kernel.shape} for {base.embedding.size} components and {len(labels)} labels")
+    check(base)
     folder = Path(path)
-    bundle = Bundle(
-        path=folder,
-        model_id=model_id,
-        labels=labels,
-        front_end=front_end,
-        calibration=calibration,
-        fingerprint=fingerprint(folder / MODEL, labels, front_end, calibration),
-        provenance=provenance or {},
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MODEL, EMBEDDING):
+        partial = folder / f".partial-{name}"
+        shutil.copyfile(base.path / name, partial)
+        partial.replace(folder / name)
+    head.save(folder)
+    return save_config(
+        Bundle(folder, model_id, labels, base.front_end, calibration, "", provenance, base.embedding, has_head=True)
     )
+
+
+def save_config(bundle: Bundle) -> Bundle:
+    """Write `config.json` beside the files of a bundle; returns it with their fingerprint."""
+    folder = bundle.path
+    bundle = dataclasses.replace(bundle, fingerprint=fingerprint(bundle))
     values = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(bundle)
     del values["path"]
     partial = folder / f".partial-{CONFIG}"
@@ -193,29 +274,49 @@ def save_config(
     return bundle
 
 
-def fingerprint(file: Path, labels: tuple[str, ...], front_end: FrontEnd, calibration: Calibration) -> str:
+def fingerprint(bundle: Bundle) -> str:
     """Sixteen hex digits over everything that decides an answer.
 
-    Of the .keras archive only the architecture and the weights count: its metadata.json holds the date
-    of saving, and the same network saved twice is the same network.
-
     Raises:
-        BundleError: the file is missing or no .keras archive.
+        BundleError: a file is missing or damaged.
     """
     digest = hashlib.sha256()
+    _add_network(digest, bundle.path / MODEL)
+    said = dataclasses.asdict(bundle.calibration)
+    for name in ("genre_offsets", "further"):  # bundles from before there were any keep their fingerprints
+        if said[name] == getattr(UNCALIBRATED, name):
+            del said[name]
+    meaning = {"labels": bundle.labels, "front_end": bundle.front_end.fingerprint(), "calibration": said}
+    if bundle.embedding is not None:
+        meaning["embedding"] = dataclasses.asdict(bundle.embedding)
+    digest.update(json.dumps(meaning, sort_keys=True).encode())
+    if (head := bundle.head()) is not None:
+        digest.update(head.kernel.tobytes() + head.bias.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def trunk_fingerprint(file: Path, front_end: FrontEnd, projection: Projection, scale: float) -> str:
+    """Sixteen hex digits over everything that decides an embedding.
+
+    Raises:
+        BundleError: the network's file is missing or no .keras archive.
+    """
+    digest = hashlib.sha256()
+    _add_network(digest, file)
+    digest.update(front_end.fingerprint().encode())
+    digest.update(projection.kernel.tobytes() + projection.bias.tobytes() + np.float64(scale).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _add_network(digest: hashlib._Hash, file: Path) -> None:
+    """Of a .keras archive only architecture and weights count: its metadata.json holds the date of saving, and the same
+    network saved twice is the same network."""
     try:
         with zipfile.ZipFile(file) as archive:
             for member in sorted(set(archive.namelist()) - {"metadata.json"}):
                 digest.update(member.encode() + b"\0" + hashlib.sha256(archive.read(member)).digest())
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: not a readable Keras model: {error}") from error
-    said = dataclasses.asdict(calibration)
-    for name in ("genre_offsets", "further"):  # bundles from before there were any keep their fingerprints
-        if said[name] == getattr(UNCALIBRATED, name):
-            del said[name]
-    meaning = {"labels": labels, "front_end": front_end.fingerprint(), "calibration": said}
-    digest.update(json.dumps(meaning, sort_keys=True).encode())
-    return digest.hexdigest()[:16]
 
 
 # Arguments that newer versions of Keras write out and the oldest one we support (3.12, the last for Python 3.10)
@@ -246,11 +347,11 @@ def _make_portable(file: Path) -> None:
             archive.writestr(name, content)
 
 
-def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...], front_end: FrontEnd) -> None:
+def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...] | None, front_end: FrontEnd) -> None:
+    """Whether a network fits a front end, and its answers the labels; None where somebody else answers."""
     takes, gives = tuple(network.input_shape), tuple(network.output_shape)
     segment = (front_end.chunk_step_frames, front_end.mel_bands)
-    if takes[1:] != (None, *segment) or gives[1:] != (None, len(labels) + 1):
-        raise BundleError(
-            f"{file}: takes {takes[1:]} and gives {gives[1:]}, but the front end has segments of {segment} and there "
-            f"are {len(labels)} labels and none of them"
-        )
+    if takes[1:] != (None, *segment):
+        raise BundleError(f"{file}: takes {takes[1:]}, but the front end has segments of {segment}")
+    if labels is not None and gives[1:] != (None, len(labels) + 1):
+        raise BundleError(f"{file}: gives {gives[1:]}, but there are {len(labels)} labels and none of them")

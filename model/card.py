@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from genrebeam.model import bundle as bundles
 from genrebeam.model.bundle import CARD, METRICS, Bundle, save_config
-from genrebeam.model.evaluate import markdown
+from genrebeam.model.figures import markdown
 from genrebeam.model.voting import Calibration
 
 # What the words of our own bundles mean; how they are written into files stands in docs/models.md.
@@ -63,14 +64,7 @@ def _also_learned(targets: Mapping[str, Any] | None) -> str:
 
 def write(bundle: Bundle, figures: Mapping[str, Any], *, measured_on: str) -> Bundle:
     """Give a bundle its figures: metrics.json, the calibration they were measured at, and MODEL_CARD.md."""
-    updated = save_config(
-        bundle.path,
-        model_id=bundle.model_id,
-        labels=bundle.labels,
-        front_end=bundle.front_end,
-        calibration=Calibration(**figures["calibrated"]),
-        provenance=bundle.provenance,
-    )
+    updated = save_config(dataclasses.replace(bundle, calibration=Calibration(**figures["calibrated"])))
     values = dict(figures) | {"measured_on": measured_on}
     (bundle.path / METRICS).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     (bundle.path / CARD).write_text(text(updated, figures, measured_on=measured_on), encoding="utf-8")

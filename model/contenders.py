@@ -145,7 +145,7 @@ class _Network:
         self._network: Any = None
 
     def scores(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        from genrebeam.model.evaluate import softmax
+        from genrebeam.model.calibration import softmax
 
         return softmax(self._network.predict(x, batch_size=64, verbose=0)).astype(np.float64)
 

@@ -6,8 +6,7 @@ Cross-validation is the same with several bundles: each is asked about the fold 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,44 +17,23 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.mel import bands_below
 from genrebeam.model import shardset
 from genrebeam.model.bundle import Bundle, load_model
+from genrebeam.model.calibration import ScoredTrack, claimed_matrix, said
 from genrebeam.model.dataset import chunk_logits
 from genrebeam.model.shardset import ShardSet
-from genrebeam.model.splits import normal_group, position
+from genrebeam.model.splits import normal_group
 from genrebeam.model.voting import (
-    MIN_CONFIDENCE,
     UNCALIBRATED,
     UNKNOWN,
     Calibration,
-    as_answers,
-    chunk_scores,
-    on_the_line,
 )
 
 _RESAMPLES = 2000  # of the bootstrap
 _BINS = 10  # of the reliability curve
-MAX_BACKGROUND = 0.15  # share of the music of other genres that may be written
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Heard:
-    """One track and what a network said of it.
-
-    Attributes:
-        claimed: indices of the genres it is claimed to be, the first first; none for music of other genres.
-        logits: float32 [chunks, genres + 1].
-        fold: of the network asked, where it is one of several.
-    """
-
-    track_id: str
-    group: str
-    claimed: tuple[int, ...]
-    logits: NDArray[np.float32]
-    fold: int = 0
 
 
 def listen(
     bundles: Sequence[Bundle], shards: ShardSet, split: str | None, *, lowpass_hz: float | None = None
-) -> list[Heard]:
+) -> list[ScoredTrack]:
     """Ask each bundle about the labelled tracks that it was not trained on, those of other genres too.
 
     Args:
@@ -66,7 +44,7 @@ def listen(
         UsageError: no labelled track there, a bundle that held no fold out, or bundles that hear other labels.
         BundleError: a bundle cannot be loaded.
     """
-    heard: list[Heard] = []
+    heard: list[ScoredTrack] = []
     bands = bands_below(shards.front_end, lowpass_hz) if lowpass_hz else None
     for bundle in bundles:
         if bundle.front_end != shards.front_end:
@@ -87,192 +65,16 @@ def listen(
                     log_mel = log_mel.copy()
                     log_mel[:, bands:] = 0
                 logits = chunk_logits(network, log_mel, shards.front_end)
-                heard.append(Heard(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0))
+                heard.append(
+                    ScoredTrack(features.track.track_id, labels.group, claimed, logits, fold[0] if fold else 0)
+                )
     if not any(track.claimed for track in heard):
         raise UsageError(f"{shards.path}: no track of a known genre in {split or 'the held-out folds'}")
     return heard
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True), np.float32)
-
-
-def track_scores(logits: Iterable[NDArray[np.float32]], calibration: Calibration) -> NDArray[np.float32]:
-    """The mean of the chunks' scores, as tagging votes by default: float32 [tracks, genres + 1].
-
-    Args:
-        logits: float32 [chunks, genres + 1] of each track.
-    """
-    return np.stack([chunk_scores(track, calibration).mean(axis=0) for track in logits])
-
-
-def said(heard: Sequence[Heard], calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What tagging says of tracks: scores float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
-    where UNKNOWN is the line."""
-    scores = track_scores((track.logits for track in heard), calibration)
-    return as_answers(scores[:, :-1], calibration.further), on_the_line(scores[:, -1], calibration.unknown_threshold)
-
-
-def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
-    """How logits become probabilities: in which order genres come, how probable the best is, and how the others are.
-
-    Args:
-        logits: [chunks, genres + 1] of each track.
-        claimed: float32 [tracks, genres], 1 for each genre that is claimed of a track.
-    """
-    offsets = fit_order(logits, claimed, fit_pair(logits, claimed, UNCALIBRATED))
-    fitted = fit_pair(logits, claimed, dataclasses.replace(UNCALIBRATED, genre_offsets=offsets))
-    return dataclasses.replace(fitted, further=fit_further(track_scores(logits, fitted)[:, :-1], claimed))
-
-
-def fit_pair(
-    logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32], calibration: Calibration
-) -> Calibration:
-    """Temperature and offset at which the best answers of the tracks are the likeliest to be what is claimed.
-
-    After Platt (1999) and Guo et al. (2017), but over tracks: chunks of a track agree less than they should for being
-    the same music, and their mean is softer than each. Of the best answers alone, which are what is shown and written
-    first; `fit_further` is for the others.
-
-    Args:
-        logits, claimed: as for `fit_confidence`.
-        calibration: whose genre offsets count.
-    """
-    from scipy.optimize import minimize
-
-    lengths = np.array([len(track) for track in logits])
-    best = track_scores(logits, calibration)[:, :-1].argmax(axis=1)
-    true = claimed[np.arange(len(best)), best]
-    # The chunks of all tracks, one below the other, each with its track's best genre.
-    chunks, shown = np.concatenate(logits), best.repeat(lengths)
-    offsets = np.array(calibration.genre_offsets or np.zeros(claimed.shape[1]), np.float32)
-    said = np.stack([chunks[np.arange(len(shown)), shown] + offsets[shown], chunks[:, -1]], axis=1)
-    starts = np.r_[0, lengths[:-1].cumsum()]
-
-    def pair(values: NDArray[np.float64]) -> Calibration:
-        return Calibration(round(math.exp(min(max(float(values[0]), -3.0), 3.0)), 4), round(float(values[1]), 4))
-
-    def loss(values: NDArray[np.float64]) -> float:
-        scores = chunk_scores(said, pair(values))[:, 0]
-        return -_likelihood(np.add.reduceat(scores, starts) / lengths, true)
-
-    found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
-    return dataclasses.replace(pair(found), genre_offsets=calibration.genre_offsets)
-
-
-def fit_further(scores: NDArray[np.float32], claimed: NDArray[np.float32]) -> float:
-    """The power, 1 to 4, of the mean votes at which the second and third answers are the likeliest to be claimed.
-
-    Args:
-        scores: float32 [tracks, genres], mean votes.
-        claimed: as for `fit_confidence`.
-    """
-    from scipy.optimize import minimize_scalar
-
-    others = np.argsort(-scores, axis=1)[:, 1:3]
-    votes, true = (np.take_along_axis(matrix, others, axis=1) for matrix in (scores, claimed))
-    if not votes.size:
-        return 1.0
-    return round(float(minimize_scalar(lambda power: -_likelihood(votes**power, true), bounds=(1, 4)).x), 4)
-
-
-def _likelihood(said: NDArray[Any], true: NDArray[Any]) -> float:
-    """The mean logarithm of the probability of what is true, where `said` are the probabilities that it is."""
-    sure = np.clip(said, 1e-6, 1 - 1e-6)
-    return float((true * np.log(sure) + (1 - true) * np.log1p(-sure)).mean())
-
-
-def fit_order(
-    logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32], calibration: Calibration
-) -> tuple[float, ...]:
-    """Offsets of the genres at which what is claimed comes first most often: a softmax over the tracks' log odds.
-
-    Training lets rare genres count more than they occur (`TrainConfig.rarity`), and each genre for itself; neither asks
-    which one comes first. Offsets stay near 0 as one of deviation 1 would (a ridge), and their mean is 0; a genre that
-    no track claims keeps 0.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax
-
-    shares = track_scores(logits, calibration)[:, :-1].astype(float)
-    odds = np.log(np.clip(shares, 1e-4, 1 - 1e-4)) - np.log1p(-np.clip(shares, 1e-4, 1 - 1e-4))
-    there = claimed.sum(axis=0) > 0
-    odds, wanted = odds[:, there], claimed[:, there] / np.maximum(claimed.sum(axis=1, keepdims=True), 1)
-
-    def loss(offsets: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        likely = log_softmax(odds + offsets, axis=1)
-        return (
-            (offsets**2).sum() / 2 - (wanted * likely).sum(),
-            offsets + (np.exp(likely) - wanted).sum(axis=0),
-        )
-
-    found = np.zeros(claimed.shape[1])
-    found[there] = minimize(loss, np.zeros(there.sum()), jac=True, method="L-BFGS-B").x
-    found[there] -= found[there].mean()
-    return tuple(round(float(offset) * calibration.temperature, 4) for offset in found)
-
-
-def claimed_matrix(heard: Sequence[Heard], genres: int) -> NDArray[np.float32]:
-    """float32 [tracks, genres]: 1 for each genre claimed of a track."""
-    matrix = np.zeros((len(heard), genres), np.float32)
-    for row, track in zip(matrix, heard, strict=True):
-        row[list(track.claimed)] = 1
-    return matrix
-
-
-def fit_unknown(scores: NDArray[np.float32], known: NDArray[np.bool_], min_confidence: float) -> float:
-    """Where to draw the line for "none of these": so high that MAX_BACKGROUND of the music of other genres is written,
-    but not where it is more probable than not that none fits: what is told apart that well needs no such bargain.
-
-    Args:
-        scores: float32 [tracks, genres + 1] of tracks of the genres and of others.
-        known: bool [tracks]: which are of the genres.
-        min_confidence: nothing below it is written anyway.
-
-    Returns:
-        A probability of "none of these", 0.01 to 0.5.
-    """
-    sure = scores[:, :-1].max(axis=1) >= min_confidence
-    background = scores[~known, -1]
-    allowed = math.floor(MAX_BACKGROUND * len(background))
-    written = np.sort(background[sure[~known]])
-    line = 1.0 if len(written) <= allowed else float(written[allowed])
-    return round(min(max(line, 0.01), 0.5), 4)
-
-
-def fit(heard: Sequence[Heard], genres: int) -> Calibration:
-    """What held-out tracks say of the calibration of a network."""
-    known = [track for track in heard if track.claimed]
-    fitted = fit_confidence([track.logits for track in known], claimed_matrix(known, genres))
-    is_known = np.array([bool(track.claimed) for track in heard])
-    line = fit_unknown(track_scores((track.logits for track in heard), fitted), is_known, MIN_CONFIDENCE)
-    return dataclasses.replace(fitted, unknown_threshold=line)
-
-
-def cross_fitted(
-    heard: Sequence[Heard], genres: int, judged_on: Sequence[Heard] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The same as `said`, by what was fitted on the other half of the artists.
-
-    Args:
-        judged_on: what is said instead of those that are fitted on: of the same tracks, heard in another way.
-    """
-    # By a hash of their own: by that of the folds, each half would be other networks' tracks.
-    half = np.array([position(track.group, "half") < 0.5 for track in heard])
-    scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
-    for side in (False, True):
-        other = [track for track, at in zip(heard, half, strict=True) if at != side and track.claimed]
-        fitted_on = [track for track, at in zip(heard, half, strict=True) if at != side] if other else list(heard)
-        judged = np.flatnonzero(half == side)
-        if not len(judged):
-            continue
-        scores[judged], unknown[judged] = said([(judged_on or heard)[int(i)] for i in judged], fit(fitted_on, genres))
-    return scores, unknown
-
-
 def measure(
-    heard: Sequence[Heard],
+    heard: Sequence[ScoredTrack],
     labels: Sequence[str],
     *,
     calibration: Calibration = UNCALIBRATED,
@@ -285,88 +87,160 @@ def measure(
         judged: what is said of them, if not by `calibration`: by `cross_fitted`.
         trained_groups: artists in the training data, for the figure without them.
     """
-    from sklearn.metrics import confusion_matrix, roc_auc_score
-
-    known = [track for track in heard if track.claimed]
     is_known = np.array([bool(track.claimed) for track in heard])
-    every, unknown = judged or said(heard, calibration)
-    scores = every[is_known]
-    claimed = claimed_matrix(known, len(labels)) > 0
-    order = np.argsort(-scores, axis=1, kind="stable")
-    answers = order[:, 0]
-    right = claimed[np.arange(len(known)), answers]
-    second = order[:, min(1, len(labels) - 1)]  # who knows one label has no second answer but the first again
-    second_right = claimed[np.arange(len(known)), second]
-    second_confidence = scores[np.arange(len(known)), second]
-    groups = np.array([normal_group(track.group) for track in known])
-    chunk_right = np.array([np.isin(t.logits[:, :-1].argmax(axis=1), t.claimed).mean() for t in known])
-    among_three = np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1))
-    first = np.array([track.claimed[0] for track in known])
-    one = claimed.sum(axis=1) == 1
+    scores, unknown = judged or said(heard, calibration)
+    known = _known_tracks([track for track in heard if track.claimed], scores[is_known])
+    groups = np.array([normal_group(track.group) for track in known.tracks])
+    confidence = scores.max(axis=1)
     figures: dict[str, Any] = {
-        "tracks": len(known),
+        "tracks": len(known.tracks),
         "artists": len(set(groups)),
-        "chunks": sum(len(track.logits) for track in known),
-        "track_accuracy": _with_interval(right, groups),
-        "chunk_accuracy": _with_interval(chunk_right, groups),
-        "top3_accuracy": float(among_three.mean()),
-        "per_genre": _per_genre(labels, first, answers, right),
-        "confusion": confusion_matrix(first[one], answers[one], labels=range(len(labels))).tolist(),
+        "chunks": sum(len(track.logits) for track in known.tracks),
+        "track_accuracy": _with_interval(known.right, groups),
+        "chunk_accuracy": _with_interval(_chunk_accuracies(known.tracks), groups),
+        "top3_accuracy": float(known.among_three.mean()),
+        "per_genre": _per_genre(labels, known.first_claimed, known.answers, known.right),
+        "confusion": _confusion(known, len(labels)),
         "calibrated": dataclasses.asdict(calibration),
-        "calibration": reliability(scores.max(axis=1), right),
+        "calibration": reliability(confidence[is_known], known.right),
     }
     figures["macro_f1"] = float(np.mean([row["f1"] for row in figures["per_genre"].values() if row["tracks"]]))
-    several = ~one
-    if several.any():
-        figures["several_claimed"] = {
-            "tracks": int(several.sum()),
-            "answer_among_them": float(right[several].mean()),
-            "second_answer_among_them": float(second_right[several].mean()),
-        }
-    confidence = every.max(axis=1)
-    figures["coverage"] = _coverage(confidence, unknown, is_known, right)
-    # Over all tracks: who sees a second answer does not know whether there is a second genre.
-    figures["second_answers"] = {
-        "right": float(second_right.mean()),
-        "calibration": reliability(second_confidence, second_right),
-        "coverage": _coverage(second_confidence, unknown[is_known], np.ones(len(known), bool), second_right),
-    }
+    if not known.one_claimed.all():
+        figures["several_claimed"] = _several_claimed(known)
+    figures["coverage"] = _coverage(confidence, unknown, is_known, known.right)
+    figures["second_answers"] = _second_answers(known, unknown[is_known])
     if not is_known.all():
-        figures["background"] = {
-            "tracks": int((~is_known).sum()),
-            "auc": float(roc_auc_score(is_known, confidence)),
-            "auc_right": float(
-                roc_auc_score(np.r_[np.ones(right.sum()), np.zeros((~is_known).sum())],
-                              np.r_[confidence[is_known][right], confidence[~is_known]])
-            ),
-        }  # fmt: skip
+        figures["background"] = _background(confidence, is_known, known.right)
     unseen = np.array([group not in trained_groups for group in groups])
     if trained_groups and unseen.any():
-        figures["unseen_artists"] = {"tracks": int(unseen.sum()), "track_accuracy": float(right[unseen].mean())}
-    folds = sorted({track.fold for track in known})
-    if len(folds) > 1:
-        by_fold = [float(right[[track.fold == fold for track in known]].mean()) for fold in folds]
-        figures["folds"] = {
-            "track_accuracy": by_fold,
-            "mean": float(np.mean(by_fold)),
-            "spread": float(np.std(by_fold, ddof=1)),
-        }
-    if by_folder := _by_folder([track.track_id for track in known]):
-        figures["by_folder"] = {
-            name: {
-                "tracks": len(rows),
-                "track_accuracy": float(right[rows].mean()),
-                "top3_accuracy": float(among_three[rows].mean()),
-                "of_one_genre": {"tracks": int(one[rows].sum()),
-                                 "track_accuracy": float(right[rows][one[rows]].mean()) if one[rows].any() else None},
-            }
-            for name, rows in by_folder.items()
-        }  # fmt: skip
+        figures["unseen_artists"] = {"tracks": int(unseen.sum()), "track_accuracy": float(known.right[unseen].mean())}
+    if len({track.fold for track in known.tracks}) > 1:
+        figures["folds"] = _folds(known)
+    if by_folder := _by_folder([track.track_id for track in known.tracks]):
+        figures["by_folder"] = {name: _folder(known, rows) for name, rows in by_folder.items()}
     return figures
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _KnownTracks:
+    """Tracks of the genres that a network knows, with its answers; every array has one value for each track.
+
+    Attributes:
+        answers, second_confidence: the best genre's index; the score of the second best.
+        right, second_right: whether the best and the second best are among the claimed genres.
+        among_three: whether one of the best three is.
+        first_claimed: index of the genre that is claimed first.
+        one_claimed: whether no other genre is claimed.
+    """
+
+    tracks: Sequence[ScoredTrack]
+    answers: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    second_confidence: NDArray[np.float32]
+    second_right: NDArray[np.bool_]
+    among_three: NDArray[np.bool_]
+    first_claimed: NDArray[np.int64]
+    one_claimed: NDArray[np.bool_]
+
+
+def _known_tracks(tracks: Sequence[ScoredTrack], scores: NDArray[np.float32]) -> _KnownTracks:
+    """Compare float32 [tracks, genres] scores with what is claimed."""
+    rows = np.arange(len(tracks))
+    claimed = claimed_matrix(tracks, scores.shape[1]) > 0
+    order = np.argsort(-scores, axis=1, kind="stable")
+    answers = order[:, 0]
+    second = order[:, min(1, scores.shape[1] - 1)]  # a network with one label repeats its first answer
+    return _KnownTracks(
+        tracks,
+        answers,
+        right=claimed[rows, answers],
+        second_confidence=scores[rows, second],
+        second_right=claimed[rows, second],
+        among_three=np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1)),
+        first_claimed=np.array([track.claimed[0] for track in tracks]),
+        one_claimed=claimed.sum(axis=1) == 1,
+    )
+
+
+def _chunk_accuracies(tracks: Sequence[ScoredTrack]) -> NDArray[np.float64]:
+    """The share of each track's chunks whose best genre is claimed."""
+    return np.array([np.isin(track.logits[:, :-1].argmax(axis=1), track.claimed).mean() for track in tracks])
+
+
+def _confusion(known: _KnownTracks, genres: int) -> list[list[int]]:
+    """Counts [claimed genre, answer] of the tracks of which one genre is claimed."""
+    from sklearn.metrics import confusion_matrix
+
+    one = known.one_claimed
+    counts: list[list[int]] = confusion_matrix(
+        known.first_claimed[one], known.answers[one], labels=range(genres)
+    ).tolist()
+    return counts
+
+
+def _several_claimed(known: _KnownTracks) -> dict[str, float]:
+    several = ~known.one_claimed
+    return {
+        "tracks": int(several.sum()),
+        "answer_among_them": float(known.right[several].mean()),
+        "second_answer_among_them": float(known.second_right[several].mean()),
+    }
+
+
+def _second_answers(known: _KnownTracks, unknown: NDArray[np.float32]) -> dict[str, Any]:
+    """Over all tracks, because a reader of a second answer does not know whether there is a second genre."""
+    everywhere = np.ones(len(known.tracks), bool)
+    return {
+        "right": float(known.second_right.mean()),
+        "calibration": reliability(known.second_confidence, known.second_right),
+        "coverage": _coverage(known.second_confidence, unknown, everywhere, known.second_right),
+    }
+
+
+def _background(
+    confidence: NDArray[np.float32], is_known: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> dict[str, float]:
+    """How well confidence separates music of the genres, and right answers, from music of other genres."""
+    from sklearn.metrics import roc_auc_score
+
+    others = confidence[~is_known]
+    right_answers = confidence[is_known][right]
+    return {
+        "tracks": len(others),
+        "auc": float(roc_auc_score(is_known, confidence)),
+        "auc_right": float(
+            roc_auc_score(
+                np.r_[np.ones(len(right_answers)), np.zeros(len(others))], np.concatenate([right_answers, others])
+            )
+        ),
+    }
+
+
+def _folds(known: _KnownTracks) -> dict[str, Any]:
+    fold = np.array([track.fold for track in known.tracks])
+    accuracies = [float(known.right[fold == number].mean()) for number in np.unique(fold)]
+    return {
+        "track_accuracy": accuracies,
+        "mean": float(np.mean(accuracies)),
+        "spread": float(np.std(accuracies, ddof=1)),
+    }
+
+
+def _folder(known: _KnownTracks, rows: list[int]) -> dict[str, Any]:
+    right, one = known.right[rows], known.one_claimed[rows]
+    return {
+        "tracks": len(rows),
+        "track_accuracy": float(right.mean()),
+        "top3_accuracy": float(known.among_three[rows].mean()),
+        "of_one_genre": {
+            "tracks": int(one.sum()),
+            "track_accuracy": float(right[one].mean()) if one.any() else None,
+        },
+    }
+
+
 def answers(
-    heard: Sequence[Heard], labels: Sequence[str], scores: NDArray[np.float32], unknown: NDArray[np.float32]
+    heard: Sequence[ScoredTrack], labels: Sequence[str], scores: NDArray[np.float32], unknown: NDArray[np.float32]
 ) -> pa.Table:
     """One row for each track: what it is, what is said of it, whether that is right (null for music of other genres).
 
@@ -493,97 +367,3 @@ def _with_interval(values: NDArray[Any], groups: NDArray[np.str_]) -> dict[str, 
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}
-
-
-def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """The figures as Markdown tables."""
-    accuracy, chunks = figures["track_accuracy"], figures["chunk_accuracy"]
-    lines = [
-        "| measure | value |",
-        "|---|---|",
-        f"| track accuracy | {accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to {accuracy['high']:.3f}) |",
-        f"| chunk accuracy | {chunks['value']:.3f} ({chunks['low']:.3f} to {chunks['high']:.3f}) |",
-        f"| right genre among the best three | {figures['top3_accuracy']:.3f} |",
-        f"| macro F1 | {figures['macro_f1']:.3f} |",
-        f"| expected calibration error | {figures['calibration']['ece']:.3f} |",
-        f"| tracks, artists, chunks | {figures['tracks']}, {figures['artists']}, {figures['chunks']} |",
-    ]
-    if "folds" in figures:
-        folds = figures["folds"]
-        each = ", ".join(f"{value:.3f}" for value in folds["track_accuracy"])
-        lines.append(f"| track accuracy over folds | {folds['mean']:.3f} ± {folds['spread']:.3f} ({each}) |")
-    if "unseen_artists" in figures:
-        unseen = figures["unseen_artists"]
-        lines.append(f"| of artists not trained on | {unseen['track_accuracy']:.3f} ({unseen['tracks']} tracks) |")
-    if "several_claimed" in figures:
-        several = figures["several_claimed"]
-        lines.append(
-            f"| several genres claimed: answer is one of them | {several['answer_among_them']:.3f} "
-            f"({several['tracks']} tracks) |"
-        )
-        lines.append(f"| of these: second answer too | {several['second_answer_among_them']:.3f} |")
-    second = figures["second_answers"]
-    lines.append(
-        f"| second answers, all tracks: right, calibration error | {second['right']:.3f}, "
-        f"{second['calibration']['ece']:.3f} |"
-    )
-    for name, part in figures.get("by_folder", {}).items():
-        lines.append(
-            f"| track accuracy in {name} | {part['track_accuracy']:.3f} ({part['tracks']} tracks), in the best three "
-            f"{part['top3_accuracy']:.3f} |"
-        )
-    for name, row in figures.get("paired", {}).items():
-        gain = row["difference"]
-        lines.append(
-            f"| against the other report, {name or 'all'} | {gain['value']:+.3f} (95 % interval {gain['low']:+.3f} to "
-            f"{gain['high']:+.3f}): {row['track_accuracy']:.3f}, not {row['against']:.3f}, of {row['tracks']} tracks |"
-        )
-    if "background" in figures:
-        background = figures["background"]
-        lines.append(f"| music of other genres: tracks, AUC of the confidence of right answers against it | "
-                     f"{background['tracks']}, {background['auc_right']:.3f} |")  # fmt: skip
-    lines += [
-        "",
-        "| --min-confidence | answered | right of these | right answers kept | music of other genres written "
-        "| a second answer too | right of these |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row, further in zip(figures["coverage"], second["coverage"], strict=True):
-        values = [*list(row.values())[1:], further["answered"], further["right_of_answered"]]
-        cells = [f"{value:.2f}" if value is not None else "–" for value in values]
-        lines.append(f"| {row['min_confidence']:g} | {' | '.join(cells)} |")
-    lines += ["", "| genre | tracks | precision | recall | F1 |", "|---|---|---|---|---|"]
-    for label, row in figures["per_genre"].items():
-        lines.append(f"| {label} | {row['tracks']} | {row['precision']:.2f} | {row['recall']:.2f} | {row['f1']:.2f} |")
-    lines += ["", f"| is \\ heard as | {' | '.join(labels)} |", "|---" * (len(labels) + 1) + "|"]
-    for label, row in zip(labels, figures["confusion"], strict=True):
-        lines.append(f"| {label} | {' | '.join(map(str, row))} |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(figures: Mapping[str, Any], labels: Sequence[str], file: Any) -> None:
-    """Confusion matrix and reliability curve as one picture."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
-    counts = np.array(figures["confusion"], float)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    left.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    left.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    left.set_yticks(range(len(labels)), labels)
-    left.set(xlabel="heard as", ylabel="is", title=f"{figures['tracks']} tracks")
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            left.text(column, row, f"{count:.0f}", ha="center", va="center", color=shade, fontsize=8)
-    curve = figures["calibration"]["curve"]
-    right.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    right.plot([p["confidence"] for p in curve], [p["accuracy"] for p in curve], marker="o")
-    for point in curve:
-        right.annotate(str(point["tracks"]), (point["confidence"], point["accuracy"]), fontsize=8, ha="left", va="top")
-    right.set(
-        xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share of tracks that are right",
-        title=f"calibration error {figures['calibration']['ece']:.3f}",
-    )  # fmt: skip
-    figure.savefig(file, dpi=110)

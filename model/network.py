@@ -24,6 +24,9 @@ from genrebeam.model.targets import GENRES
 # hardly depends on the hop then, and the filters after it always span the same time.
 _STEM_STEP_S = 0.186
 
+# What the network knows of a chunk before it thinks of genres, one layer of each member; the trunk ends with them.
+TAPS = ("pooled", "hidden_relu")
+
 # The two members that see the same chunk. A layer `MEMBER_HEAD` holds what a member says of a head.
 MEMBERS = ("convolution", "statistics")
 
@@ -236,7 +239,7 @@ def build_cnn(
     both and over the segments of the chunk. Nothing after its first layer knows which band it looks at: with some
     hundred artists to learn from, networks that did (bands as channels, frequencies stacked before a dense layer)
     learned the artists instead. Pictures are made smaller by maxima in front of each block, which costs what strides
-    do, and learns in half the time what they do (docs/experiments.md, sixth round). The other member knows the bands,
+    do, and learns in half the time what they do (docs/history/models-6.md). The other member knows the bands,
     but only by their statistics over the chunk. They err on different tracks.
 
     Args:
@@ -302,3 +305,36 @@ def build_cnn(
         for head, parts in said.items()
     }
     return Network(keras.Model(levels, logits, name="genrebeam_cnn"), keras.Model(levels, members))
+
+
+def with_knowledge(network: keras.Model) -> keras.Model:
+    """A bundle's network with a second output: what it knows of each chunk.
+
+    Args:
+        network: `Network.model`, or one that was loaded from a bundle.
+
+    Returns:
+        A model that shares its layers and gives the logits and the knowledge, float32 [batch, chunks, numbers]: the
+        layers `TAPS`, one behind the other.
+
+    Raises:
+        ValueError: it has no such layers; it is of another architecture.
+    """
+    taps = [network.get_layer(name).output for name in TAPS]
+    knowledge = keras.layers.Concatenate(name="knowledge_of_chunk")(taps)
+    windows = network.get_layer("windows").output
+    return keras.Model(network.input, [network.output, Unfold(name="knowledge")([knowledge, windows])])
+
+
+def with_words(network: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> keras.Model:
+    """The trunk of a bundle's network with other words: logits that are linear in its knowledge.
+
+    Args:
+        network: as for `with_knowledge`.
+        kernel, bias: float32 [numbers, words + 1] and [words + 1].
+    """
+    dense = keras.layers.Dense(len(bias), name="words")
+    whole = with_knowledge(network)
+    model = keras.Model(whole.input, dense(whole.outputs[1]))
+    dense.set_weights([kernel, bias])
+    return model

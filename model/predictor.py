@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrebeam.features.config import FrontEnd
-from genrebeam.model.bundle import Bundle, load_model
+from genrebeam.model.bundle import Bundle, load_network
+from genrebeam.model.embedding import EmbeddingSpace, Head
 from genrebeam.model.voting import UNCALIBRATED, Calibration, chunk_scores
 
 
@@ -22,6 +23,8 @@ class Predictor(Protocol):
         calibration: how it makes scores of logits, and what votes make of scores (model/voting.py).
         batch_size: segments (features/chunks.py) in one call.
         on_gpu: whether it leaves the processor to others while it predicts.
+        embedding: which embeddings it makes, if any.
+        head: what makes its answers of embeddings, where the network itself does not.
     """
 
     labels: tuple[str, ...]
@@ -29,18 +32,25 @@ class Predictor(Protocol):
     front_end: FrontEnd
     batch_size: int
     on_gpu: bool
+    embedding: EmbeddingSpace | None
+    head: Head | None
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores of the chunks in a stretch.
+        """Scores and embeddings of the chunks in a stretch.
 
         Args:
             segments: uint8 [batch_size, chunk_step_frames, mel_bands]; each with its neighbours makes chunks.
 
         Returns:
-            Scores, float32 [batch_size - segments_per_chunk + 1, genres + 1], as
-            `genrebeam.model.voting.chunk_scores` has them.
+            float32 [batch_size - segments_per_chunk + 1, genres + 1 + embedding]: scores as
+            `genrebeam.model.voting.chunk_scores` has them, and behind them the embedding, where there is one.
         """
         ...
+
+
+def columns_of(predictor: Predictor) -> int:
+    """Numbers for each chunk in what a predictor says."""
+    return len(predictor.labels) + 1 + (predictor.embedding.size if predictor.embedding else 0)
 
 
 class BundlePredictor:
@@ -53,7 +63,7 @@ class BundlePredictor:
             TensorFlow has started anything in this process.
 
     Raises:
-        BundleError: as `genrebeam.model.bundle.load_model`.
+        BundleError: as `genrebeam.model.bundle.load_network`.
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
@@ -71,17 +81,29 @@ class BundlePredictor:
         self.labels, self.calibration = bundle.labels, bundle.calibration
         self.front_end = bundle.front_end
         self.batch_size = batch_size
-        network = load_model(bundle)
+        self.embedding, self.head = bundle.embedding, bundle.head()
+        network, projection = load_network(bundle), bundle.projection()
+        if projection is not None:
+            from genrebeam.model.network import with_knowledge
+
+            network = with_knowledge(network)
         shape = (batch_size, bundle.front_end.chunk_step_frames, bundle.front_end.mel_bands)
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
-        def logits(segments: Any) -> Any:
-            return network(segments[tf.newaxis], training=False)[0]
+        def answers(segments: Any) -> Any:
+            said = network(segments[tf.newaxis], training=False)
+            if projection is None:
+                return said[0], tf.zeros((tf.shape(said)[1], 0))
+            logits, knowledge = said
+            return logits[0], tf.matmul(knowledge[0], projection.kernel) + projection.bias
 
-        self._logits = logits
+        self._answers = answers
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return chunk_scores(self._logits(segments).numpy(), self.calibration)
+        logits, embedding = (values.numpy() for values in self._answers(segments))
+        if self.head is not None:
+            logits = self.head.logits(embedding)
+        return np.concatenate([chunk_scores(logits, self.calibration), embedding], axis=1)
 
 
 class PlaceholderPredictor:
@@ -92,9 +114,17 @@ class PlaceholderPredictor:
 
     calibration = UNCALIBRATED
     on_gpu = False
+    head = None
 
-    def __init__(self, labels: tuple[str, ...], front_end: FrontEnd, *, batch_size: int = 64) -> None:
-        self.labels, self.front_end, self.batch_size = labels, front_end, batch_size
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        front_end: FrontEnd,
+        *,
+        batch_size: int = 64,
+        embedding: EmbeddingSpace | None = None,
+    ) -> None:
+        self.labels, self.front_end, self.batch_size, self.embedding = labels, front_end, batch_size, embedding
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
         bands = np.array_split(segments.mean(axis=1), len(self.labels), axis=1)
@@ -103,7 +133,13 @@ class PlaceholderPredictor:
         energy = windows.mean(axis=-1)
         exponential = np.exp((energy - energy.max(axis=1, keepdims=True)) / 16)
         shares = exponential / exponential.sum(axis=1, keepdims=True)
-        return np.concatenate([shares, np.zeros_like(shares[:, :1])], axis=1).astype(np.float32)
+        said = [shares, np.zeros_like(shares[:, :1])]
+        if self.embedding is not None:
+            bands = np.array_split(np.arange(segments.shape[2]), self.embedding.size)
+            of_segment = np.stack([segments[..., band].mean(axis=(1, 2)) for band in bands], axis=1)
+            windows = np.lib.stride_tricks.sliding_window_view(of_segment, self.front_end.segments_per_chunk, axis=0)
+            said.append(windows.mean(axis=-1) * self.embedding.scale / 2)
+        return np.concatenate(said, axis=1).astype(np.float32)
 
 
 Key = TypeVar("Key")
@@ -156,7 +192,7 @@ class BatchedScorer(Generic[Key]):
     def push(self, key: Key, segments: NDArray[np.uint8]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
         """Add a track's segments, uint8 [segments, chunk_step_frames, mel_bands]; yield the tracks this completes."""
         chunks = max(0, len(segments) - self._width + 1)
-        scores = np.empty((chunks, len(self._predictor.labels) + 1), np.float32)
+        scores = np.empty((chunks, columns_of(self._predictor)), np.float32)
         if not chunks:
             yield key, scores
             return

@@ -13,7 +13,7 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ import numpy as np
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError, UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.model import bundle as bundles
-from genrebeam.model import dataset, evaluate, shardset
+from genrebeam.model import dataset, shardset
 from genrebeam.model.augment import Augmentation
 from genrebeam.model.bundle import Bundle
-from genrebeam.model.network import MEMBERS, Network, build_cnn
+from genrebeam.model.calibration import ScoredTrack, fit
+from genrebeam.model.embedding import Projection, fit_projection
+from genrebeam.model.network import MEMBERS, Network, build_cnn, with_knowledge
 from genrebeam.model.shardset import ShardSet
 from genrebeam.model.splits import fold_of
 from genrebeam.model.targets import GENRES, Targets, claimed_vector
@@ -39,7 +42,7 @@ _NONE = np.zeros(1)
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Defaults are the shipped model's; docs/experiments.md says how they were chosen.
+    """The recipe. Defaults are the shipped model's; docs/models.md says how they were chosen.
 
     Attributes:
         splits: what is trained on.
@@ -79,11 +82,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "crops_per_track", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+            check_range(name, getattr(self, name), above=0, error=ValueError)
         for name in ("label_smoothing", "rarity", "ema", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+            check_range(name, getattr(self, name), low=0, high=1, error=ValueError)
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
             raise ValueError(f"fold {self.fold[0]} of {self.fold[1]}: folds count from 0")
 
@@ -148,6 +149,7 @@ def train(
         callbacks=[*_callbacks(folder, config, bool(watched), tensorboard), *callbacks],
     )
     provenance = _provenance(shards, config, init, targets)
+    embedding = fit_embedding(network.model, shards, config.splits, survey.claims.held_out)
     saved = {}
     for head, labels in {GENRES: shards.labels, **(targets.bundled if targets else {})}.items():
         model = _alone(network, head, labels, shards, config)
@@ -159,11 +161,33 @@ def train(
             front_end=shards.front_end,
             calibration=_fit(model, survey.watched, shards.front_end, head, len(labels)),
             provenance=provenance,
+            embedding=embedding,
         )
     for leftover in checkpoints.glob("*"):
         leftover.unlink()
     checkpoints.rmdir()
     return saved[GENRES]
+
+
+def fit_embedding(
+    network: keras.Model, shards: ShardSet, splits: Sequence[str], held_out: Collection[str] = ()
+) -> tuple[Projection, float]:
+    """What an embedding is to a network: fitted on the tracks of some splits, labelled or not.
+
+    Args:
+        network: as for `genrebeam.model.network.with_knowledge`.
+        held_out: groups of tracks to leave out.
+
+    Returns:
+        As `genrebeam.model.embedding.fit_projection`.
+    """
+    knowing = keras.Model(network.input, with_knowledge(network).outputs[1])
+    known = [
+        dataset.chunk_logits(knowing, features.log_mel, shards.front_end).mean(axis=0)
+        for features, labels in shardset.read(shards, splits)
+        if labels.group not in held_out
+    ]
+    return fit_projection(np.stack(known))
 
 
 def words_loss(smoothing: float) -> Callable[[Any, Any], Any]:
@@ -418,13 +442,13 @@ def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) 
 def _fit(model: keras.Model, watched: Sequence[_Watched], front_end: FrontEnd, head: str, genres: int) -> Calibration:
     """What the held-out tracks say of it; without any, logits are taken as they are."""
     heard = [
-        evaluate.Heard(
+        ScoredTrack(
             "", "", tuple(np.flatnonzero(track.words[head])), dataset.chunk_logits(model, track.log_mel, front_end)
         )
         for track in watched
         if head in track.words and np.isfinite(track.words[head]).all()
     ]
-    return evaluate.fit(heard, genres) if any(track.claimed for track in heard) else UNCALIBRATED
+    return fit(heard, genres) if any(track.claimed for track in heard) else UNCALIBRATED
 
 
 def _recipe(shards: ShardSet, config: TrainConfig, init: Bundle | None, targets: Targets | None) -> str:

@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from genrebeam.features.chunks import audible, chunks_of, whole_chunks
-from genrebeam.features.config import FrontEnd
+from genrebeam.features.ranges import check_range
 
 Scores = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How logits become what is said; fitted on tracks that the network has not heard (model/evaluate.py).
+    """How logits become what is said; fitted on tracks that the network has not heard (model/calibration.py).
 
     Attributes:
         temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999).
@@ -37,17 +36,14 @@ class Calibration:
     further: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
-        if not 0 < self.unknown_threshold < 1:
-            raise ValueError(f"unknown_threshold must lie between 0 and 1, not {self.unknown_threshold}")
-        if not self.further >= 1:
-            raise ValueError(f"further must be at least 1, not {self.further}")
+        check_range("temperature", self.temperature, above=0, error=ValueError)
+        check_range("unknown_threshold", self.unknown_threshold, above=0, below=1, error=ValueError)
+        check_range("further", self.further, low=1, error=ValueError)
 
 
 UNCALIBRATED = Calibration()
 # What is written by default: nothing of which the confidence is lower, and nothing that counts as music of none of the
-# genres (the scale of `on_the_line`). Lines are fitted for these two (model/evaluate.py).
+# genres (the scale of `on_the_line`). Lines are fitted for these two (model/calibration.py).
 MIN_CONFIDENCE = 0.5
 UNKNOWN = 0.5
 
@@ -135,37 +131,6 @@ class Vote:
     confidence: float
     top: tuple[tuple[str, float], ...]
     unknown: float | None = None
-
-
-def decide(
-    scores: Scores,
-    log_mel: NDArray[np.uint8],
-    labels: Sequence[str],
-    front_end: FrontEnd,
-    *,
-    stretches_s: Sequence[float] = (),
-    calibration: Calibration = UNCALIBRATED,
-    method: str = "mean",
-    top_k: int = 3,
-) -> tuple[Vote, Scores, NDArray[np.float64]]:
-    """What is heard in a track, from what a predictor says of its chunks.
-
-    Args:
-        scores: float32 [chunks, genres + 1], as `Predictor.predict` gives them.
-        log_mel: uint8 [frames, mel_bands] of the same track: silent chunks have no vote.
-        stretches_s: where the stretches of the log-Mel begin in the track; none where it was heard as a whole.
-        calibration: the bundle's, by which the predictor has made scores of logits.
-
-    Returns:
-        The vote; the timeline, float32 [whole chunks, genres]: the genres' scores, zero where nothing is audible; where
-        in the track these chunks begin, float64 [whole chunks], seconds.
-    """
-    whole, starts_s = whole_chunks(len(scores), front_end, stretches_s)
-    scores, heard = scores[whole], audible(chunks_of(log_mel, front_end), front_end)[whole]
-    result = vote(scores[heard, :-1], labels, method=method, top_k=top_k, further=calibration.further)
-    unknown = on_the_line(scores[heard, -1].mean(), calibration.unknown_threshold)
-    result = dataclasses.replace(result, unknown=float(unknown))
-    return result, np.where(heard[:, None], scores[:, :-1], 0), starts_s
 
 
 def vote(

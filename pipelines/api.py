@@ -6,8 +6,10 @@ The package genrebeam exports these names, which are a contract (docs/python.md)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, overload
@@ -16,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrebeam.features.chunks import audible, segments_of
-from genrebeam.features.errors import Silent, TrackError
+from genrebeam.features.errors import Silent, TrackError, UsageError
 from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
-from genrebeam.features.schema import AudioInfo
+from genrebeam.features.schema import AudioInfo, FileTags
+from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
-from genrebeam.model.voting import UNKNOWN, Scores, decide
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.model.voting import UNKNOWN
+from genrebeam.pipelines.dataset.inputs import bundle_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,7 @@ class Heard:
         times_s: float64 [chunks], seconds.
         audio: what was decoded.
         genre_before: the genres in the file's own tags.
+        embedding: int8 [size], what neighbours and `genrebeam learn` go by (docs/results.md); None of old bundles.
     """
 
     path: str
@@ -56,6 +60,7 @@ class Heard:
     times_s: NDArray[np.float64]
     audio: AudioInfo
     genre_before: tuple[str, ...]
+    embedding: NDArray[np.int8] | None = None
 
     @property
     def is_unknown(self) -> bool:
@@ -70,14 +75,15 @@ class Features:
     path: str
     log_mel: NDArray[np.uint8]
     audio: AudioInfo
-    genre_before: tuple[str, ...]
+    tags: FileTags
 
 
 class GenreTagger:
     """Hears the genre of files. The network is loaded once, when the first file is heard.
 
     Files are decoded in a child process, so that a hostile one costs an error and not this process. Close it, or use it
-    as a context manager, to end that process early.
+    as a context manager, to end that process early. Threads may share one: they take turns. After a fork each process
+    has a decoding process of its own, but the network must not have been loaded before: make a GenreTagger in each.
 
     Args:
         model: name of a bundle that ships, or folder or URL of one; the default one where nothing is said.
@@ -101,12 +107,11 @@ class GenreTagger:
     ) -> None:
         self._vote, self._top_k, self._threads = vote, top_k, threads
         self._predictor = predictor
+        self._is_own, self._pid, self._lock = predictor is None, os.getpid(), threading.RLock()
         if predictor is None:
             self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
-        self._extractor = IsolatedExtractor(
-            self.front_end, limits, tag_reader="genrebeam.pipelines.tags.read:genres_in"
-        )
+        self._extractor = IsolatedExtractor(self.front_end, limits, tag_reader="genrebeam.pipelines.tags.read:tags_in")
         self._extractor.start()  # its imports run while the network is loaded
 
     @overload
@@ -124,6 +129,8 @@ class GenreTagger:
 
         Raises:
             TrackError: the one file cannot be heard; the message names it.
+            DecoderUnavailable: no file can be decoded here.
+            UsageError: the network was loaded before a fork of this process.
         """
         if isinstance(songs, str | os.PathLike):
             (heard,) = self._hear_all([songs])
@@ -136,16 +143,17 @@ class GenreTagger:
         """Decode one file to its log-Mel; raises TrackError."""
         path = os.fspath(song)
         try:
-            log_mel, audio, genres = self._extractor.extract(path)
+            log_mel, audio, tags = self._extractor.extract(path)
             if not audible(log_mel, self.front_end):
                 raise Silent("nothing loud enough to hear in it")
         except TrackError as error:
             raise type(error)(f"{path}: {error}") from None
-        return Features(path, log_mel, audio, genres)
+        return Features(path, log_mel, audio, tags)
 
     def decide(self, features: Features) -> Heard:
         """What is heard in a file that was decoded before."""
-        return self._decided(self._score([(0, features)]))[0]
+        with self._turn():
+            return self._decided(self._score([(0, features)]))[0]
 
     def close(self) -> None:
         self._extractor.close()
@@ -158,9 +166,20 @@ class GenreTagger:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The network is for one thread at a time, and for the process that has loaded it."""
+        if self._pid != os.getpid():
+            if self._is_own and self._predictor is not None:
+                raise UsageError("GenreTagger: the network was loaded before this process was forked; make another one")
+            self._pid, self._lock = os.getpid(), threading.RLock()  # nobody is left who could release the old one
+        with self._lock:
+            yield
+
     def _hear_all(self, songs: list[Song]) -> list[Heard | TrackError]:
         failed: dict[int, TrackError] = {}
-        heard = self._decided(self._score(self._decode(songs, failed)))
+        with self._turn():
+            heard = self._decided(self._score(self._decode(songs, failed)))
         return [failed.get(number) or heard[number] for number in range(len(songs))]
 
     def _decode(self, songs: list[Song], failed: dict[int, TrackError]) -> Iterator[tuple[int, Features]]:
@@ -170,7 +189,9 @@ class GenreTagger:
             except TrackError as error:
                 failed[number] = error
 
-    def _score(self, tracks: Iterable[tuple[int, Features]]) -> Iterator[tuple[tuple[int, Features], Scores]]:
+    def _score(
+        self, tracks: Iterable[tuple[int, Features]]
+    ) -> Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]:
         """The scores of each track's chunks, in batches that are filled across tracks."""
         if self._predictor is None:
             self._predictor = BundlePredictor(self.bundle, threads=self._threads)
@@ -179,33 +200,32 @@ class GenreTagger:
             yield from scorer.push(track, segments_of(track[1].log_mel, self.front_end))
         yield from scorer.flush()
 
-    def _decided(self, scored: Iterator[tuple[tuple[int, Features], Scores]]) -> dict[int, Heard]:
-        return {number: self._decide(features, scores) for (number, features), scores in scored}
+    def _decided(self, scored: Iterator[tuple[tuple[int, Features], NDArray[np.float32]]]) -> dict[int, Heard]:
+        return {number: self._decide(features, answers) for (number, features), answers in scored}
 
-    def _decide(self, features: Features, scores: Scores) -> Heard:
+    def _decide(self, features: Features, answers: NDArray[np.float32]) -> Heard:
         assert self._predictor is not None
-        labels = self._predictor.labels
-        decision, timeline, times_s = decide(
-            scores,
+        decision = decide(
+            self._predictor,
+            answers,
             features.log_mel,
-            labels,
-            self.front_end,
             stretches_s=features.audio.stretches_s,
-            calibration=self._predictor.calibration,
             method=self._vote,
             top_k=self._top_k,
         )
+        vote = decision.vote
         return Heard(
             features.path,
-            decision.genre,
-            decision.confidence,
-            decision.unknown,
-            decision.top,
-            labels,
-            timeline,
-            times_s,
+            vote.genre,
+            vote.confidence,
+            vote.unknown,
+            vote.top,
+            self._predictor.labels,
+            decision.timeline,
+            decision.starts_s,
             features.audio,
-            features.genre_before,
+            features.tags.genres,
+            decision.embedding,
         )
 
 

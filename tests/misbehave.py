@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from genrebeam.features.extract import stream_log_mel
+from genrebeam.features.schema import FileTags
 from genrebeam.pipelines.tags import player
 
 
@@ -35,7 +36,9 @@ def _misbehave(path):
         ctypes.string_at(0)
     if "hang" in path:
         while True:
-            time.sleep(0.01)
+            pass
+    if "stall" in path:
+        time.sleep(3600)
     if "bomb" in path:
         hoard = []
         while True:
@@ -45,7 +48,7 @@ def _misbehave(path):
 
 
 def two_genres(file):
-    return ("Jazz", "Bebop")
+    return FileTags(("Jazz", "Bebop"), ("Jazz",), "Ella")
 
 
 def no_such_tags(file):

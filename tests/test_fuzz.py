@@ -22,8 +22,9 @@ from genrebeam.features.errors import NotTaggable, RecordError, TrackError, Usag
 from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.records import count_records, encode, first_record, parse
-from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
-from genrebeam.pipelines.library.discover import MANIFEST_SUFFIXES, discover
+from genrebeam.features.schema import AudioInfo, FileTags, Track, TrackFeatures
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.library.manifest import MANIFEST_SUFFIXES
 from genrebeam.pipelines.tags.errors import BrokenTag
 from genrebeam.pipelines.tags.parse import parse as parse_tags
 from genrebeam.pipelines.tags.read import read_genres, read_tags
@@ -101,7 +102,7 @@ def test_a_damaged_record_is_refused_or_whole(seed: int) -> None:
     log_mel = np.zeros((3, 128), np.uint8)
     info = AudioInfo("mp3", "mp3", 4.25, 44_100, 2)
     track = Track("/m/a.mp3", "a.mp3", 7, 1.5)
-    record = encode(TrackFeatures(track, info, log_mel, front_end.fingerprint(), ("Rock",)))
+    record = encode(TrackFeatures(track, info, log_mel, front_end.fingerprint(), FileTags(("Rock",))))
     changed = fuzz.mutant(record, random.Random(seed))
     try:
         features, _ = parse(changed, front_end)

@@ -28,7 +28,12 @@ def environment(tmp_path_factory):
     Folders named in a .pth file are searched, but their own .pth files (of editable installs) are not read.
     """
     folder = tmp_path_factory.mktemp("package")
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     if names.returncode:
         pytest.skip("not a git checkout: there is no list of what belongs to the project")
     for name in filter(None, names.stdout.split("\0")):

@@ -62,7 +62,7 @@ def command(
     import pyarrow.parquet as pq
 
     from genrebeam.model import bundle
-    from genrebeam.pipelines.storage.copies import bundle_at, shards_at
+    from genrebeam.pipelines.dataset.inputs import bundle_at, shards_at
 
     if card and lowpass_hz:
         raise UsageError("--lowpass: a model card is about whole recordings; leave out --card")
@@ -70,15 +70,15 @@ def command(
     dataset = shards_at(shards)
     loaded = [bundle_at(one) for one in bundles]
     with quiet_libraries(output, debug=debug):
+        from genrebeam.model import calibration, evaluate, figures
         from genrebeam.model import card as cards
-        from genrebeam.model import evaluate
 
         heard = evaluate.listen(loaded, dataset, split, lowpass_hz=lowpass_hz)
         whole = evaluate.listen(loaded, dataset, split) if fit and lowpass_hz else heard
         first = loaded[0]
-        fitted = evaluate.fit(whole, len(first.labels)) if fit else first.calibration
-        judged = evaluate.cross_fitted(whole, len(first.labels), heard) if fit else evaluate.said(heard, fitted)
-        figures = evaluate.measure(
+        fitted = calibration.fit(whole, len(first.labels)) if fit else first.calibration
+        judged = calibration.cross_fitted(whole, len(first.labels), heard) if fit else calibration.said(heard, fitted)
+        measured = evaluate.measure(
             heard,
             first.labels,
             calibration=fitted,
@@ -87,18 +87,18 @@ def command(
         )
         answers = evaluate.answers(heard, first.labels, *judged)
         if other is not None:
-            figures["paired"] = evaluate.paired(answers, other)
-        text = evaluate.markdown(figures, first.labels)
+            measured["paired"] = evaluate.paired(answers, other)
+        text = figures.markdown(measured, first.labels)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            (output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            (output / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
             pq.write_table(answers, output / _TRACKS, compression="zstd")
             (output / "report.md").write_text(text, encoding="utf-8")
-            evaluate.plot(figures, first.labels, output / "report.png")
+            figures.plot(measured, first.labels, output / "report.png")
         except OSError as error:
             raise UsageError(f"{output}: cannot write the report: {error.strerror}") from error
         if card is not None:
-            cards.write(bundle.load_config(card), figures, measured_on=_measured_on(loaded, split, shards))
+            cards.write(bundle.load_config(card), measured, measured_on=_measured_on(loaded, split, shards))
     if not quiet:
         click.echo(text + f"\n-> {output}" + (f"\n-> {card}" if card else ""))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from genrebeam.features.schema import Rejection, Track
+from genrebeam.features.schema import FileTags, Rejection, Track
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -42,7 +42,13 @@ RESULTS = pa.schema(
         pa.field("labels", pa.list_(pa.string())),
         pa.field("chunk_scores", pa.list_(pa.list_(pa.float32()))),
         pa.field("chunk_starts_s", pa.list_(pa.float32())),
+        pa.field("artist", pa.string()),
+        pa.field("album", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("embedding", pa.list_(pa.int8())),
+        pa.field("embedding_trunk", pa.string()),
         pa.field("genre_before", pa.list_(pa.string())),
+        pa.field("genre_user", pa.list_(pa.string())),
         pa.field("model_id", pa.string()),
         pa.field("model_fingerprint", pa.string()),
         pa.field("vote", pa.string()),
@@ -118,6 +124,16 @@ def storable(text: str) -> str:
 def track_columns(track: Track) -> dict[str, Any]:
     names = {"uri": storable(track.uri), "track_id": storable(track.track_id)}
     return {**names, "size": min(max(track.size, 0), 2**63 - 1), "mtime": utc(track.mtime)}
+
+
+def tag_columns(tags: FileTags) -> dict[str, Any]:
+    """What a result row says of the file's own tags."""
+    user = tags.user_genres
+    return {
+        "genre_before": [storable(genre) for genre in tags.genres],
+        "genre_user": None if user is None else [storable(genre) for genre in user],
+        **{name: (value := getattr(tags, name)) and storable(value) for name in ("artist", "album", "title")},
+    }
 
 
 def reject_row(rejection: Rejection, run_id: str, processed_at: dt.datetime) -> dict[str, Any]:

@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
 
 from genrebeam.features.chunks import segments_of
 from genrebeam.features.schema import TrackFeatures
+from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
-from genrebeam.model.voting import Scores, decide
-from genrebeam.pipelines.dataset.schema import storable, track_columns
-from genrebeam.pipelines.engine.progress import end, end_with_engine
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.dataset.inputs import bundle_at
+from genrebeam.pipelines.dataset.schema import tag_columns, track_columns
+from genrebeam.pipelines.engine.progress import end_with_engine, report_finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,30 +95,31 @@ class PredictAndVote(beam.DoFn):
         for done, scores in self._scorer.flush():
             yield WindowedValue(self._finish(done, scores), MIN_TIMESTAMP, (GlobalWindow(),))
 
-    def _finish(self, features: TrackFeatures, scores: Scores) -> dict[str, Any]:
+    def _finish(self, features: TrackFeatures, answers: NDArray[np.float32]) -> dict[str, Any]:
         self._tracks.inc()
-        self._chunks.inc(len(scores))
-        end(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
-        return result_row(features, scores, self._predictor, self._config)
+        self._chunks.inc(len(answers))
+        report_finished(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
+        return result_row(features, answers, self._predictor, self._config)
 
 
-def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, config: TagConfig) -> dict[str, Any]:
+def result_row(
+    features: TrackFeatures, answers: NDArray[np.float32], predictor: Predictor, config: TagConfig
+) -> dict[str, Any]:
     """One row of the results dataset (pipelines/dataset/schema.py) from what a predictor says of a track's chunks.
 
     Args:
-        scores: float32 [chunks, genres + 1], the last column for "none of these".
+        answers: float32 [chunks, genres + 1 + embedding], as `Predictor.predict` gives them.
     """
-    audio = features.audio
-    decision, timeline, times_s = decide(
-        scores,
+    audio, space = features.audio, predictor.embedding
+    decision = decide(
+        predictor,
+        answers,
         features.log_mel,
-        predictor.labels,
-        predictor.front_end,
         stretches_s=audio.stretches_s,
-        calibration=predictor.calibration,
         method=config.vote,
         top_k=config.top_k,
     )
+    vote = decision.vote
     return {
         **track_columns(features.track),
         "container": audio.container,
@@ -126,15 +129,17 @@ def result_row(features: TrackFeatures, scores: Scores, predictor: Predictor, co
         "channels": audio.channels,
         "undecoded_s": audio.undecoded_s,
         "coverage_s": audio.coverage_s,
-        "genre": decision.genre,
-        "confidence": decision.confidence,
-        "unknown": decision.unknown,
-        "top": [{"genre": genre, "score": score} for genre, score in decision.top],
+        "genre": vote.genre,
+        "confidence": vote.confidence,
+        "unknown": vote.unknown,
+        "top": [{"genre": genre, "score": score} for genre, score in vote.top],
         "labels": list(predictor.labels),
         # Two decimals are finer than a chunk's score is worth, and compress to a byte each.
-        "chunk_scores": timeline.round(2).tolist(),
-        "chunk_starts_s": times_s.round(3).tolist(),
-        "genre_before": [storable(genre) for genre in features.genre_before],
+        "chunk_scores": decision.timeline.round(2).tolist(),
+        "chunk_starts_s": decision.starts_s.round(3).tolist(),
+        "embedding": None if decision.embedding is None else decision.embedding.tolist(),
+        "embedding_trunk": space and space.trunk,
+        **tag_columns(features.tags),
         "model_id": config.model_id,
         "model_fingerprint": config.model_fingerprint,
         "vote": config.vote,

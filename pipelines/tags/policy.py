@@ -6,11 +6,12 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
 from genrebeam.features.errors import UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import keys, letters, same
@@ -52,16 +53,13 @@ class TagPolicy:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise UsageError(f"--write-tags {self.policy}: choose one of {', '.join(POLICIES)}")
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence}: choose a number from 0 to 1")
-        if not 0 <= self.max_unknown <= 1:
-            raise UsageError(f"--max-unknown {self.max_unknown}: choose a number from 0 to 1")
-        if self.max_genres < 1:
-            raise UsageError(f"--max-genres {self.max_genres}: choose 1 or more")
+        check_range("--min-confidence", self.min_confidence, low=0, high=1)
+        check_range("--max-unknown", self.max_unknown, low=0, high=1)
+        check_range("--max-genres", self.max_genres, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class Prediction:
     """What the model says of one track.
 
     Attributes:
@@ -102,7 +100,7 @@ class Decision:
     values: TagValues | None = None
 
 
-def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
+def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision:
     """Decide on one file.
 
     A file whose provenance shows that its genre is still ours is treated as it was before: the values that we
@@ -116,10 +114,9 @@ def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
     ours = dict(heard.genres) if heard.corrected else _named(sure, policy)
     if not ours:
         return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
-    written, added = _written_before(current.provenance)
-    if written and written != current.genres and policy.respect_edits:
+    if current.written and current.written != current.genres and policy.respect_edits:
         return Decision(Outcome.EDITED)
-    theirs = [g for g in current.genres if g not in added and not is_useless(g, policy.useless)]
+    theirs = [g for g in current.genres if g not in current.added and not is_useless(g, policy.useless)]
     if policy.policy == "fill" and theirs:
         said = heard.corrected and {same(genre) for genre in theirs} != {same(genre) for genre in ours}
         return Decision(Outcome.HELD if said else Outcome.KEPT)
@@ -153,12 +150,6 @@ def _named(heard: Iterable[tuple[str, float]], policy: TagPolicy) -> dict[str, f
                 seen.add(key)
                 result[name] = score
     return result
-
-
-def _written_before(provenance: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The genre list that we wrote into the file earlier, and which of its values were ours."""
-    written = tuple(provenance.get("genre", ()))
-    return written, frozenset(text.rpartition(" ")[0] for text in provenance.get("confidence", ()))
 
 
 def is_useless(genre: str, useless: Iterable[str]) -> bool:

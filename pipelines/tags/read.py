@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
-from mutagen.id3 import ID3, TCON, TXXX, Frames_2_2, ID3NoHeaderError
+from mutagen.id3 import ID3, TALB, TCON, TIT2, TPE1, TXXX, Frames_2_2, ID3NoHeaderError
 
 from genrebeam.features.errors import NotTaggable
+from genrebeam.features.schema import FileTags
 from genrebeam.pipelines.tags.errors import BrokenTag
 from genrebeam.pipelines.tags.families import (
     APE,
@@ -36,7 +37,11 @@ from genrebeam.pipelines.tags.model import PREFIX
 from genrebeam.pipelines.tags.sniff import Kind, id3v2_size, is_id3v1, sniff
 from genrebeam.pipelines.tags.words import keys
 
-_ID3_FRAMES = {"TCON": TCON, "TXXX": TXXX, "TCO": Frames_2_2["TCO"], "TXX": Frames_2_2["TXX"]}  # the others stay raw
+# The others stay raw. mutagen translates those of ID3v2.2 (TCO, TP1, ...).
+_ID3_FRAMES = {frame.__name__: frame for frame in (TCON, TXXX, TPE1, TALB, TIT2)} | {
+    name: Frames_2_2[name] for name in ("TCO", "TXX", "TP1", "TAL", "TT2")
+}
+_NAMES = ("artist", "album", "title")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +51,29 @@ class TagValues:
     Attributes:
         genres: genre values in their order, ID3v1 numbers and "(17)" references as names.
         provenance: our own free-form fields by their name without GENREBEAM_, lower case.
+        names: artist, album and title, as far as they are there. They are not what a change is about: values that
+            differ in names alone are equal.
     """
 
     genres: tuple[str, ...] = ()
     provenance: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The whole list of genres that we wrote into the file earlier."""
+        return tuple(self.provenance.get("genre", ()))
+
+    @property
+    def added(self) -> frozenset[str]:
+        """Which of the `written` genres were ours."""
+        return frozenset(text.rpartition(" ")[0] for text in self.provenance.get("confidence", ()))
+
+    @property
+    def user_genres(self) -> tuple[str, ...]:
+        """The genres that are not ours; where the list is not what we wrote, somebody has changed it: all of them."""
+        added = self.added if self.written == self.genres else ()
+        return tuple(genre for genre in self.genres if genre not in added)
 
 
 def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -59,15 +83,20 @@ def read_genres(path: str | os.PathLike[str]) -> tuple[str, ...]:
         OSError: the file cannot be opened or read.
     """
     with Path(path).open("rb") as file:
-        return genres_in(file)
+        return tags_in(file).genres
 
 
-def genres_in(file: BinaryIO) -> tuple[str, ...]:
-    """As `read_genres`, of an open file."""
+def tags_in(file: BinaryIO) -> FileTags:
+    """Everything that a result row wants to know of an open file's tags; nothing where they cannot be read.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     try:
-        return read_tags(file).genres
+        values = read_tags(file)
     except (NotTaggable, BrokenTag):
-        return ()
+        return FileTags(user_genres=())
+    return FileTags(values.genres, values.user_genres, **values.names)
 
 
 def read_tags(file: BinaryIO) -> TagValues:
@@ -86,11 +115,13 @@ def read_tags(file: BinaryIO) -> TagValues:
         raise NotTaggable(f"{_name(file)}: not a kind of file that genrebeam can tag")
     provenance: Mapping[str, tuple[str, ...]] = {}
     genres: tuple[str, ...] = ()
+    names: dict[str, str] = {}
     try:
         for reader in dict.fromkeys(_READERS[kind][family] for family in families_of(kind)):
+            values = reader(file)
+            names = {**values.names, **names}
             if reader is _id3v1 and genres:
                 continue
-            values = reader(file)
             provenance = provenance or values.provenance
             known = {key for genre in genres for key in keys(genre)}
             genres += tuple(genre for genre in values.genres if not keys(genre) <= known)
@@ -102,7 +133,7 @@ def read_tags(file: BinaryIO) -> TagValues:
         Exception
     ) as error:  # mutagen promises MutagenError; damaged files get IndexError, struct.error and more out of it
         raise BrokenTag(f"{_name(file)}: its tag cannot be read ({_reason(error)})") from error
-    return TagValues(genres, provenance)
+    return TagValues(genres, provenance, names)
 
 
 def resolve_genres(values: Iterable[str]) -> tuple[str, ...]:
@@ -111,20 +142,24 @@ def resolve_genres(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in resolved if name))
 
 
-def _values(genres: Iterable[Any], free_form: Iterable[tuple[str, Iterable[Any]]]) -> TagValues:
+def _values(genres: Iterable[Any], free_form: Iterable[tuple[str, Iterable[Any]]], names: Iterable[Any]) -> TagValues:
+    """From what a reader found; `names` are lists of artists, albums and titles, each of which may be empty or None."""
     provenance = {
         name[len(PREFIX) :].lower(): tuple(str(value) for value in values)
         for name, values in free_form
         if name.upper().startswith(PREFIX)
     }
-    return TagValues(resolve_genres(str(value) for value in genres), provenance)
+    first = {name: str(values[0]).strip() for name, values in zip(_NAMES, names, strict=True) if values}
+    found = {name: text for name, text in first.items() if text}
+    return TagValues(resolve_genres(str(value) for value in genres), provenance, found)
 
 
 def _from_id3_frames(tags: Any) -> TagValues:
     if tags is None:
         return TagValues()
     genres = [text for frame in tags.getall("TCON") for text in frame.text]
-    return _values(genres, ((frame.desc, frame.text) for frame in tags.getall("TXXX")))
+    names = [[text for frame in tags.getall(key) for text in frame.text] for key in ("TPE1", "TALB", "TIT2")]
+    return _values(genres, ((frame.desc, frame.text) for frame in tags.getall("TXXX")), names)
 
 
 def _id3v2(file: BinaryIO) -> TagValues:
@@ -139,8 +174,11 @@ def _id3v1(file: BinaryIO) -> TagValues:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 131))
     tail = file.read(131)
-    number = tail[-1] if tail else 0
-    return TagValues((TCON.GENRES[number],)) if is_id3v1(tail) and number < len(TCON.GENRES) else TagValues()
+    if not is_id3v1(tail):
+        return TagValues()
+    number, v1 = tail[-1], tail[-128:]
+    names = [[v1[a:b].split(b"\0")[0].decode("latin-1")] for a, b in ((33, 63), (63, 93), (3, 33))]
+    return _values([TCON.GENRES[number]] if number < len(TCON.GENRES) else [], (), names)
 
 
 def _apev2(file: BinaryIO) -> TagValues:
@@ -150,13 +188,17 @@ def _apev2(file: BinaryIO) -> TagValues:
     except APENoHeaderError:
         return TagValues()
     texts = {key: list(value) for key, value in tags.items() if isinstance(value, APETextValue)}
-    return _values((v for k, values in texts.items() if k.lower() == "genre" for v in values), texts.items())
+    said = {key.lower(): values for key, values in texts.items()}
+    genres = (v for k, values in texts.items() if k.lower() == "genre" for v in values)
+    return _values(genres, texts.items(), map(said.get, _NAMES))
 
 
 def _from_comments(tags: Any) -> TagValues:
     if tags is None:
         return TagValues()
-    return _values((v for k, v in tags if k.lower() == "genre"), ((k, tags[k]) for k in tags.keys()))  # noqa: SIM118
+    said = {key.lower(): tags[key] for key in tags.keys()}  # noqa: SIM118  iterating gives pairs
+    genres = (v for k, v in tags if k.lower() == "genre")
+    return _values(genres, said.items(), map(said.get, _NAMES))
 
 
 def _flac(file: BinaryIO) -> TagValues:
@@ -227,7 +269,7 @@ def _mp4(file: BinaryIO) -> TagValues:
         if key.startswith("----:")
     ]
     others = (value for name, values in free if name.lower() == "genre" for value in values)
-    return _values([*tags.get("\xa9gen", ()), *others], free)
+    return _values([*tags.get("\xa9gen", ()), *others], free, map(tags.get, ("\xa9ART", "\xa9alb", "\xa9nam")))
 
 
 def _boxes(file: BinaryIO) -> TagValues:
@@ -246,7 +288,8 @@ def _from_words(container: Callable[..., Any], file: BinaryIO, **options: Any) -
     except (BrokenTag, struct.error, IndexError):
         return TagValues()
     genres = [genre for said in words for genre in said.get("GENRE", ())]
-    return _values(genres, ((name, values) for said in words for name, values in said.items()))
+    names = [next((said[name.upper()] for said in words if said.get(name.upper())), ()) for name in _NAMES]
+    return _values(genres, ((name, values) for said in words for name, values in said.items()), names)
 
 
 def _asf(file: BinaryIO) -> TagValues:
@@ -256,7 +299,8 @@ def _asf(file: BinaryIO) -> TagValues:
     tags = ASF(file).tags
     if tags is None:
         return TagValues()
-    return _values(tags.get("WM/Genre", ()), ((key, tags[key]) for key in set(tags.keys())))
+    names = (tags.get(key) for key in ("Author", "WM/AlbumTitle", "Title"))
+    return _values(tags.get("WM/Genre", ()), ((key, tags[key]) for key in set(tags.keys())), names)
 
 
 def _wav(file: BinaryIO) -> TagValues:

@@ -38,7 +38,7 @@ class FarAway:
 
 @pytest.fixture
 def extractor():
-    extractor = IsolatedExtractor(FRONT_END, LIMITS, tag_reader="genrebeam.pipelines.tags.read:genres_in")
+    extractor = IsolatedExtractor(FRONT_END, LIMITS, tag_reader="genrebeam.pipelines.tags.read:tags_in")
     yield extractor
     extractor.close()
 

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import RecordError
 from genrebeam.features.records import Labels, count_records, encode, first_record, parse
-from genrebeam.features.schema import AudioInfo, Track, TrackFeatures
+from genrebeam.features.schema import AudioInfo, FileTags, Track, TrackFeatures
 
 FRONT_END = FrontEnd()
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+
+TAGS = FileTags(("Rock", "Jazz"), ("Rock",), "Björk", None, "日本")
 
 
 def features(frames=3, front_end=FRONT_END, **track):
     values = {"uri": "/m/a.mp3", "track_id": "a.mp3", "size": 7, "mtime": 1.5} | track
     log_mel = np.arange(frames * 128, dtype=np.uint32).reshape(frames, 128).astype(np.uint8)
     return TrackFeatures(
-        Track(**values), AudioInfo("mp3", "mp3", 4.25, 44_100, 2), log_mel, front_end.fingerprint(), ("Rock",)
+        Track(**values), AudioInfo("mp3", "mp3", 4.25, 44_100, 2), log_mel, front_end.fingerprint(), TAGS
     )
 
 
@@ -35,7 +37,7 @@ def test_round_trip(uri, track_id, size, mtime_us, frames, labels):
     before = features(frames, uri=uri, track_id=track_id, size=size, mtime=mtime_us / 1e6)
     after, after_labels = parse(encode(before, labels), FRONT_END)
     assert after.track == before.track
-    assert (after.audio, after.front_end, after.genre_before) == (before.audio, before.front_end, before.genre_before)
+    assert (after.audio, after.front_end, after.tags) == (before.audio, before.front_end, before.tags)
     np.testing.assert_array_equal(after.log_mel, before.log_mel)
     assert after_labels == labels
 

@@ -1,5 +1,6 @@
 """A bundle says what it is, and nothing else passes for one."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -56,13 +57,7 @@ def test_same_network_has_same_fingerprint_whenever_it_is_saved(saved, network, 
     ids=["temperature", "offset", "offset of a genre", "further genres", "order of labels"],
 )
 def test_whatever_changes_an_answer_changes_the_fingerprint(saved, change):
-    said = {
-        "model_id": "tiny",
-        "labels": LABELS,
-        "front_end": saved.front_end,
-        "calibration": Calibration(1.5),
-    } | change
-    changed = bundle.save_config(saved.path, **said)
+    changed = bundle.save_config(dataclasses.replace(saved, **change))
     assert changed.fingerprint != saved.fingerprint
     assert bundle.load_config(saved.path) == changed
 

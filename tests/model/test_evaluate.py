@@ -11,9 +11,9 @@ import tiny_shards
 from click.testing import CliRunner
 
 from genrebeam.features.errors import UsageError
-from genrebeam.model import bundle, evaluate, shardset
+from genrebeam.model import bundle, calibration, evaluate, shardset
+from genrebeam.model.calibration import ScoredTrack
 from genrebeam.model.dataset import chunk_logits
-from genrebeam.model.evaluate import Heard
 from genrebeam.model.network import build_cnn
 from genrebeam.model.voting import UNCALIBRATED, chunk_scores
 from genrebeam.pipelines.commands.evaluate import command
@@ -33,7 +33,7 @@ def heard(answer, claimed, *, group="x", confidence=0.9, unknown=1e-6, track_id=
     if second is not None:
         p[second] = 0.6
     claims = claimed if isinstance(claimed, tuple) else (claimed,)
-    return Heard(track_id, group, claims, np.tile(logit(p), (chunks, 1)).astype(np.float32), fold)
+    return ScoredTrack(track_id, group, claims, np.tile(logit(p), (chunks, 1)).astype(np.float32), fold)
 
 
 def test_accuracy_precision_recall_and_confusion():
@@ -48,7 +48,7 @@ def test_accuracy_precision_recall_and_confusion():
 
 def test_a_track_may_be_right_when_most_of_its_chunks_are_not():
     logits = logit(np.array([[0.4, 0.6, 1e-6, 1e-6], [0.4, 0.6, 1e-6, 1e-6], [0.98, 0.01, 0.01, 1e-6]], np.float32))
-    figures = evaluate.measure([Heard("t", "x", (0,), logits)], LABELS)
+    figures = evaluate.measure([ScoredTrack("t", "x", (0,), logits)], LABELS)
     assert figures["track_accuracy"]["value"] == 1.0
     assert figures["chunk_accuracy"]["value"] == pytest.approx(1 / 3)
 
@@ -77,7 +77,7 @@ def test_calibration_makes_confidence_true():
     shown = random.choice([0.3, 0.8], 8000)  # said with 30 or 80 %, claimed in 50 or 95 % of the cases
     claimed = random.random(8000) < np.where(shown == 0.8, 0.95, 0.5)
     logits = [logit(np.array([[each, 1e-9]])) for each in shown]
-    fitted = evaluate.fit_confidence(logits, claimed.astype(np.float32)[:, np.newaxis])
+    fitted = calibration.fit_confidence(logits, claimed.astype(np.float32)[:, np.newaxis])
     said = chunk_scores(logit(np.array([[0.8, 1e-9], [0.3, 1e-9]])), fitted)
     assert said[:, 0] == pytest.approx([0.95, 0.5], abs=0.03)
 
@@ -87,12 +87,14 @@ def test_a_second_answer_is_calibrated_apart():
     random = np.random.default_rng(0)
     scores = np.sort(random.uniform(0.02, 0.98, (20_000, 3)), axis=1)[:, ::-1].astype(np.float32)
     claimed = (random.random((20_000, 3)) < scores**1.7).astype(np.float32)
-    assert evaluate.fit_further(scores, claimed) == pytest.approx(1.7, abs=0.05)
+    assert calibration.fit_further(scores, claimed) == pytest.approx(1.7, abs=0.05)
 
 
 def test_who_knows_one_genre_has_no_second_answer():
-    tracks = [Heard(f"{n}", f"{n}", (0,), logit(np.array([[0.6 + n / 100, 1e-6]], np.float32))) for n in range(20)]
-    assert evaluate.fit(tracks, 1).further == 1.0
+    tracks = [
+        ScoredTrack(f"{n}", f"{n}", (0,), logit(np.array([[0.6 + n / 100, 1e-6]], np.float32))) for n in range(20)
+    ]
+    assert calibration.fit(tracks, 1).further == 1.0
 
 
 def test_a_genre_that_a_network_says_too_rarely_comes_first_where_it_should():
@@ -106,8 +108,8 @@ def test_a_genre_that_a_network_says_too_rarely_comes_first_where_it_should():
     def right(calibration):
         return np.mean([chunk_scores(t, calibration)[0, :-1].argmax() == g for t, g in zip(logits, genre, strict=True)])
 
-    plain = evaluate.fit_pair(logits, claimed, UNCALIBRATED)
-    fitted = evaluate.fit_confidence(logits, claimed)
+    plain = calibration.fit_pair(logits, claimed, UNCALIBRATED)
+    fitted = calibration.fit_confidence(logits, claimed)
     assert right(plain) < 0.7
     assert right(fitted) > 0.8
     low, too_rare, high, unknown = fitted.genre_offsets
@@ -138,13 +140,13 @@ def test_the_line_lets_through_what_may_be_written_of_other_music():
     # Twenty tracks of other genres, the n-th with n/100 for "none of these"; at most three may stay below the line.
     scores = np.array([[0.8, 0.1, number / 100] for number in range(20)] + [[0.9, 0.0, 0.01]], np.float32)
     known = np.array([False] * 20 + [True])
-    line = evaluate.fit_unknown(scores, known, 0.5)
+    line = calibration.fit_unknown(scores, known, 0.5)
     assert (scores[:20, -1] < line).sum() == 3
     # What is not sure anyway need not be kept out by the line.
-    assert evaluate.fit_unknown(scores * [0.5, 1, 1], known, 0.5) == 0.5
-    assert evaluate.fit_unknown(scores[20:], known[20:], 0.5) == 0.5
+    assert calibration.fit_unknown(scores * [0.5, 1, 1], known, 0.5) == 0.5
+    assert calibration.fit_unknown(scores[20:], known[20:], 0.5) == 0.5
     # Nor what is of other genres beyond doubt.
-    assert evaluate.fit_unknown(scores + np.float32([0, 0, 0.75]) * ~known[:, None], known, 0.5) == 0.5
+    assert calibration.fit_unknown(scores + np.float32([0, 0, 0.75]) * ~known[:, None], known, 0.5) == 0.5
 
 
 def test_coverage_counts_what_is_written_and_what_of_other_music():
@@ -170,14 +172,14 @@ def test_what_is_fitted_is_judged_on_the_other_half_of_the_artists():
         truth = int(random.integers(3))
         said = truth if random.random() < 0.6 else int(random.integers(3))
         tracks.append(heard(said, truth, group=f"artist {number}", confidence=0.95))
-    scores, unknown = evaluate.cross_fitted(tracks, 3)
+    scores, unknown = calibration.cross_fitted(tracks, 3)
     right = scores.argmax(axis=1) == [track.claimed[0] for track in tracks]
     assert evaluate.reliability(scores.max(axis=1), right)["ece"] < 0.1
     assert (unknown < 0.5).all()
 
-    # Heard in another way, all of them are the last genre. What was fitted knows nothing of that.
+    # ScoredTrack in another way, all of them are the last genre. What was fitted knows nothing of that.
     dull = [dataclasses.replace(track, logits=heard(2, 0).logits) for track in tracks]
-    scores, _ = evaluate.cross_fitted(tracks, 3, dull)
+    scores, _ = calibration.cross_fitted(tracks, 3, dull)
     assert (scores.argmax(axis=1) == 2).all()
     right = scores.argmax(axis=1) == [track.claimed[0] for track in tracks]
     assert evaluate.reliability(scores.max(axis=1), right)["ece"] > 0.2
@@ -198,7 +200,7 @@ def test_known_artists_are_told_from_new_ones():
 
 
 def asked(tracks):
-    return evaluate.answers(tracks, LABELS, *evaluate.said(tracks, UNCALIBRATED))
+    return evaluate.answers(tracks, LABELS, *calibration.said(tracks, UNCALIBRATED))
 
 
 def test_answers_name_what_is_claimed_and_said_of_each_track():

@@ -12,7 +12,9 @@ SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 
 def test_split_is_the_same_in_every_process():
-    code = "from model.splits import split_of; print([split_of(f'a{i}', {'x': .5, 'y': .5}) for i in range(50)])"
+    code = (
+        "from genrebeam.model.splits import split_of; print([split_of(f'a{i}', {'x': .5, 'y': .5}) for i in range(50)])"
+    )
     runs = {
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": seed}

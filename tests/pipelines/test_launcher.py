@@ -89,7 +89,7 @@ def test_temporary_files_go_with_it(tmp_path, monkeypatch):
 def test_it_ends_with_its_parent(tmp_path):
     code = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "from pipelines.engine.launcher import run_apart\n"
+        "from genrebeam.pipelines.engine.launcher import run_apart\n"
         "import launched\n"
         "if __name__ == '__main__': run_apart(launched.linger, sys.argv[1])\n"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import LedgerError
-from genrebeam.features.schema import AudioInfo, Rejection, Track, TrackFeatures
+from genrebeam.features.schema import AudioInfo, FileTags, Rejection, Track, TrackFeatures
 from genrebeam.model.predictor import PlaceholderPredictor
 from genrebeam.pipelines.dataset.ledger import Ledger, newest_results
 from genrebeam.pipelines.dataset.schema import REJECTS, RESULTS, reject_row
@@ -137,7 +137,7 @@ def test_text_that_is_no_unicode_is_stored_escaped(tmp_path):
     add(tmp_path, "x", [reject_row(rejection, "run", at(1))], REJECTS)
     message = pq.read_table(tmp_path / "rejects")["message"][0].as_py()
     assert message == "/m/caf\\udce9.mp3: read-only"
-    features = TrackFeatures(track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), LOUD, "f", ("\udcff",))
+    features = TrackFeatures(track(), AudioInfo("mp3", "mp3", 1.0, 44_100, 2), LOUD, "f", FileTags(("\udcff",)))
     row = result_row(features, np.array([[0.2, 0.8, 0]], np.float32), PREDICTOR, TagConfig("id", "f", "run"))
     add(tmp_path, "x", [row], RESULTS)
     assert newest_results(tmp_path, ["genre_before"])["genre_before"][0].as_py() == ["\\udcff"]

@@ -58,7 +58,7 @@ def test_what_a_person_has_to_mend_is_told_from_the_text_of_a_workers_traceback(
         "java.lang.RuntimeException: Error received from SDK harness for instruction 2: Traceback",
         '  File "plan.py", line 42, in setup',
         "    raise UsageError(",
-        f"features.errors.UsageError: this worker has Python 3.10, make it anew{step}",
+        f"genrebeam.features.errors.UsageError: this worker has Python 3.10, make it anew{step}",
         "\tat org.apache.beam.runners.fnexecution",
     )
     job = Job(RuntimeError("\n".join(said)))
