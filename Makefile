@@ -96,7 +96,7 @@ $(WORK)/shards-%/dataset.json: $(WORK)/targets.parquet
 
 $(WORK)/genres16-%/config.json: $(WORK)/shards-genres16/dataset.json
 	$(TRAIN) $(<D) --targets $(WORK)/targets.parquet --output $(@D) $(call fold_of,$*) \
-	  $(if $(filter final,$*),--model-id genrebeam-genres16-v5)
+	  $(if $(filter final,$*),--model-id genrebeam-genres16-v6)
 
 $(WORK)/report-%: $(foreach run,$(RUNS),$(WORK)/genres16-$(run)/config.json) $(WORK)/shards-genres16/dataset.json $(WORK)/shards-gtzan10/dataset.json
 	$(GENREBEAM) evaluate $(foreach fold,$(FOLDS),$(WORK)/genres16-fold$(fold)$(call head_of,$*)) $(WORK)/shards-$* --fit \

@@ -104,7 +104,8 @@ def train(
 
     Args:
         init: start from this bundle's weights; the last layer is new where the labels differ.
-        targets: what else the network shall say. Each head of words becomes a bundle of its own, in `output`/HEAD.
+        targets: what else the network shall say. Each head of words becomes a bundle of its own, in `output`/HEAD,
+            unless it only teaches.
         tensorboard: folder for TensorBoard's logs.
         callbacks: further Keras callbacks, such as a progress bar.
 
@@ -150,7 +151,7 @@ def train(
     provenance = _provenance(shards, config, init, targets)
     embedding = fit_embedding(network.model, shards, config.splits, survey.claims.held_out)
     saved = {}
-    for head, labels in {GENRES: shards.labels, **(targets.words if targets else {})}.items():
+    for head, labels in {GENRES: shards.labels, **(targets.bundled if targets else {})}.items():
         model = _alone(network, head, labels, shards, config)
         saved[head] = bundles.save(
             folder if head == GENRES else folder / head,
@@ -310,7 +311,7 @@ def _survey(shards: ShardSet, config: TrainConfig, targets: Targets | None) -> _
             f"--targets: whoever made them was trained on {len(heard_of)} tracks that are held out, such as "
             f"{heard_of[0]}; nothing could be measured on those"
         )
-    for head, labels in vocabulary.items():
+    for head, labels in {GENRES: shards.labels, **(targets.bundled if targets else {})}.items():
         missing = [label for label, count in zip(labels, counts[head], strict=False) if not count]
         if missing:
             raise UsageError(f"{shards.path}: no track left to learn {', '.join(missing)} from")

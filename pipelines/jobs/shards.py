@@ -85,19 +85,29 @@ class StoredLogMels:
     """From `NAME.npy.xz`: uint8 [clips, mel_bands, frames], decibels below the maximum of the clip.
 
     The loudest level of a clip is put at +40 dB, where full-scale music has it: absolute loudness is lost in
-    these files, and the network does not hear it. Computed at hop 1024; a hop of 2048 takes every second frame.
+    these files, and the network does not hear it. Clips have a hop of 1024, or of 2048 where 30 seconds are 323 frames;
+    a front end of 2048 takes every second frame of the former.
 
     Raises:
         UsageError: a front end that cannot be had from these files.
     """
 
-    hop_length, decibels, peak_db, clip_s = 1024, 80.0, 40.0, 30.0
+    decibels, peak_db, clip_s = 80.0, 40.0, 30.0
 
     def __init__(self, folder: Path, front_end: FrontEnd) -> None:
         stored = dataclasses.replace(FrontEnd(), hop_length=front_end.hop_length)
         if dataclasses.replace(front_end, chunk_s=4.0, chunk_step_s=2.0) != stored or front_end.hop_length % 1024:
             raise UsageError(f"{folder}: stored log-Mels have another front end: {front_end.differences(FrontEnd())}")
         self._folder, self._front_end = folder, front_end
+        for file in sorted(folder.glob("*.npy.xz")):
+            hop = self.hop_length(_stored_frames(file))
+            if front_end.hop_length % hop:
+                raise UsageError(f"{file}: stored with hop {hop}, too coarse; give --hop-length {hop}")
+
+    @classmethod
+    def hop_length(cls, frames: int) -> int:
+        """Samples from one frame to the next in clips of so many frames."""
+        return 2048 if frames == 1 + int(cls.clip_s * FrontEnd().sample_rate_hz) // 2048 else 1024
 
     def open(self) -> None:
         self._set = functools.cache(self._load)  # of all sets, because tracks come in no order
@@ -108,7 +118,7 @@ class StoredLogMels:
             stored = self._set(name)[int(row)]
         except (OSError, EOFError, lzma.LZMAError, ValueError, IndexError) as error:
             return Rejection(track, "extract", UnreadableFile.__name__, f"{track.uri}: {error}")
-        step = self._front_end.hop_length // self.hop_length
+        step = self._front_end.hop_length // self.hop_length(stored.shape[1])
         audio = AudioInfo("npy", "log-mel", self.clip_s, self._front_end.sample_rate_hz, 1)
         return TrackFeatures(track, audio, self.levels(stored.T[::step]), self._front_end.fingerprint())
 
@@ -127,8 +137,22 @@ class StoredLogMels:
         return array
 
 
+def _stored_frames(file: Path) -> int:
+    """Frames of the clips in a file, by its header; 0 for a damaged one, whose clips are rejected when read."""
+    try:
+        with lzma.open(file) as stream:
+            np.lib.format.read_magic(stream)
+            shape, _, _ = np.lib.format.read_array_header_1_0(stream)
+    except (OSError, EOFError, lzma.LZMAError, ValueError):
+        return 0
+    return shape[-1] if shape else 0
+
+
 def stored_log_mels(folder: Path, claims: Claims | None) -> tuple[list[Track], dict[str, Labels]]:
     """Tracks and labels of a folder of stored log-Mels: `NAME.npy.xz` with a `NAME.csv` of one row per clip.
+
+    A clip is called NAME/track_id, or NAME/track_id-part where the table has a column `part`: the parts of a track are
+    of one group, its artist or the track.
 
     Raises:
         UsageError: no such files, or a table without track_id.
@@ -139,12 +163,13 @@ def stored_log_mels(folder: Path, claims: Claims | None) -> tuple[list[Track], d
         name = file.name.removesuffix(".npy.xz")
         table = folder / f"{name}.csv"
         by_id = from_table(table, claims or {})
-        size, rows = file.stat().st_size, pyarrow.csv.read_csv(table)["track_id"].to_pylist()
-        for row, clip in enumerate(map(str, rows)):
-            track_id = f"{name}/{clip}"
-            tracks.append(Track(f"{file.name}#{row}", track_id, size, 0.0))
+        size, rows = file.stat().st_size, pyarrow.csv.read_csv(table).to_pylist()
+        for number, row in enumerate(rows):
+            clip, whole = str(row["track_id"]), f"{name}/{row['track_id']}"
+            track_id = f"{whole}-{row['part']}" if row.get("part") is not None else whole
+            tracks.append(Track(f"{file.name}#{number}", track_id, size, 0.0))
             group = by_id[clip].group
-            labels[track_id] = dataclasses.replace(by_id[clip], group=track_id if group == clip else group)
+            labels[track_id] = dataclasses.replace(by_id[clip], group=whole if group == clip else group)
     if not tracks:
         raise UsageError(f"{folder}: no NAME.npy.xz with stored log-Mels in it")
     return tracks, labels
