@@ -25,6 +25,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
+from genrebeam.model.predictor import runtime_of
 from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from genrebeam.pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
@@ -339,7 +340,7 @@ class _Run:
             run_apart(
                 _run_watched,
                 job,
-                forks=options.engine.forks("genrebeam.model.keras_import", "genrebeam.pipelines.graph"),
+                forks=options.engine.forks(runtime_of(job.bundle), "genrebeam.pipelines.graph"),
             )
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
