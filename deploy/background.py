@@ -1,6 +1,6 @@
 """What is no music, as stored log-Mels: noises and tones that are made here, and the voices of a folder.
 
-A network that has only heard music takes speech for pop and hiss for electronic music (docs/experiments.md).
+A network that has only heard music takes speech for pop and hiss for electronic music (docs/history/models-6.md).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Augmentation:
         noise_share: share of crops that get a noise floor.
         noise_db: the noise floor lies between these two, dB below the loudest point.
         mask_bands: widest hole in frequency, bands; two per crop. None by default: holes cost 12 points
-            (docs/experiments.md).
+            (docs/history/models-2.md).
         mask_s: longest hole in time, seconds; two per crop.
         jitter_db: every point moves by up to so much. Stored levels come in steps of 1.25 or 1.6 dB, by the set
             they are of; without jitter a network could learn the steps instead of the music.

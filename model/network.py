@@ -240,7 +240,7 @@ def build_cnn(
     both and over the segments of the chunk. Nothing after its first layer knows which band it looks at: with some
     hundred artists to learn from, networks that did (bands as channels, frequencies stacked before a dense layer)
     learned the artists instead. Pictures are made smaller by maxima in front of each block, which costs what strides
-    do, and learns in half the time what they do (docs/experiments.md, sixth round). The other member knows the bands,
+    do, and learns in half the time what they do (docs/history/models-6.md). The other member knows the bands,
     but only by their statistics over the chunk. They err on different tracks.
 
     Args:

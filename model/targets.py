@@ -23,7 +23,7 @@ GENRES = "genres"
 
 _KEY, _TRAINED_ON = "track_id", "trained_on"
 # How much each further genre of a track claims against the one before it. Half the songs are pop and something else:
-# with as much for every genre a network says pop to nearly all of them (docs/experiments.md, fifth round).
+# with as much for every genre a network says pop to nearly all of them (docs/history/models-5.md).
 FURTHER = 0.5
 
 _LIMIT = 4.0  # deviations; beyond them a number says no more than that it is extreme

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from genrebeam.features.schema import Track
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset.schema import RESULTS, track_columns
 from genrebeam.pipelines.jobs import apply
 from genrebeam.pipelines.jobs.apply import ApplyReport
-from genrebeam.pipelines.stages.changes import ApplyOptions
 from genrebeam.pipelines.storage.places import path_uri
 from genrebeam.pipelines.tags.policy import TagPolicy
 
@@ -340,6 +340,6 @@ def apply_all(
 ) -> ApplyReport:
     """Apply a results dataset, or undo it, without asking."""
     tags = TagPolicy(policy=policy, respect_edits=respect_edits)
-    task = apply.new_task(output_dir, ApplyOptions(tags=tags, yes=True, **options))
+    task = apply.new_run(output_dir, ApplyOptions(tags=tags, yes=True, **options))
     read = apply.batches_of_journal if undo else apply.batches_of_results
     return apply.work(read(output_dir).batches, task)

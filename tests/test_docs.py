@@ -1,5 +1,6 @@
-"""The documents name what there is: commands, options, columns, exit codes, targets."""
+"""The documents name what there is: commands, options, columns, exit codes, targets, and figures as measured."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +12,14 @@ from genrebeam.pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+}
+TODAY = {name: page for name, page in PAGES.items() if not name.startswith("docs/history/")}
+MEASURED = json.loads((ROOT / "docs" / "figures.json").read_text(encoding="utf-8"))
+FIGURES = {figure["name"]: figure for figure in MEASURED["figures"]}
+NUMBER = r"\**(\d[\d,]*(?:\.\d+)?)\**"
 
 
 def text(name):
@@ -87,9 +96,64 @@ def test_every_command_is_on_the_page_that_says_which_one_is_needed():
     assert not [name for name in cli.COMMANDS if not re.search(rf"\b{name}\b", text("which.md"))]
 
 
-def test_documents_that_are_linked_exist():
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("name", PAGES)
+def test_documents_that_are_linked_exist(name):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", PAGES[name]):
+        assert (ROOT / name).parent.joinpath(link).exists(), link
+
+
+def test_paths_of_documents_that_the_code_names_exist():
+    listed = subprocess.run(["git", "ls-files", "*.py", "Makefile"], cwd=ROOT, capture_output=True, text=True)
+    for name in listed.stdout.split():
+        for link in re.findall(r"\bdocs/[\w./-]+\.(?:md|json)\b", (ROOT / name).read_text(encoding="utf-8")):
+            assert (ROOT / link).exists(), f"{name} names {link}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_of_markdown_are_at_most_120_characters(name):
+    prose = re.sub(r"^ *```.*?^ *```", "", PAGES[name], flags=re.S | re.M)
+    # A row of a table is one line. A link is not broken.
+    long = [line for line in prose.splitlines() if len(line) > 120 and not re.match(r" *\||.*\]\(", line)]
+    assert not long
+
+
+def quotes(phrase, page):
+    """The numbers that stand in a page where the phrase has {}; a * in a table's cell is any number."""
+    pattern = re.escape(phrase).replace(r"\{\}", NUMBER).replace(re.escape("| * |"), r"\| [\d.,*]+ \|")
+    flowing = re.sub(r"(?<!\|)\n *(?=[^|\n])", " ", page)  # a sentence may go over several lines
+    return [float(number.replace(",", "")) for number in re.findall(pattern, flowing)]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_quoted_as_it_was_measured(name):
+    figure = FIGURES[name]
+    assert {"date", "command", "processor"} <= set(MEASURED["runs"][figure["run"]])
+    for document, phrases in figure["quoted"].items():
+        for phrase in phrases:
+            assert quotes(phrase, TODAY[document]), f"{document} no longer says: {phrase}"
+            for page, text_of_page in TODAY.items():
+                assert set(quotes(phrase, text_of_page)) <= {figure["value"]}, f"{page}: {phrase}"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
+def test_every_measured_number_of_the_page_is_in_figures_json(document):
+    prose = re.sub(r"^```.*?^```", "", TODAY[document], flags=re.S | re.M)
+    known = {figure["value"] for figure in FIGURES.values() if document in figure["quoted"]}
+    stated = re.findall(NUMBER + r" (?:ms|s|MB|GB|%)(?!\w)", re.sub(r"of 5 MB|5 MB MP3|`[^`]*`", "", prose))
+    assert stated
+    assert not [number for number in stated if float(number.replace(",", "")) not in known]
+
+
+def test_figures_of_the_shipped_models_are_those_of_their_evaluation():
+    from genrebeam.model.bundle import SHIPPED
+
+    for figure in (figure for figure in FIGURES.values() if "metric" in figure):
+        model, *keys = figure["metric"].split("/")
+        value = json.loads((SHIPPED[model] / "metrics.json").read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        value = round(100 * value) if figure["unit"] == "%" else round(value, 3)
+        assert value == figure["value"], figure["name"]
 
 
 def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):

@@ -22,15 +22,16 @@ from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.shards import (
     AudioSource,
-    Source,
+    FeatureSource,
     StoredLogMels,
     corrected_tracks,
     plan,
     stored_log_mels,
     write_shards,
 )
-from genrebeam.pipelines.library.discover import Discovery, discover, is_manifest
+from genrebeam.pipelines.library.discover import Discovery, discover
 from genrebeam.pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
+from genrebeam.pipelines.library.manifest import is_manifest
 from genrebeam.pipelines.stages.extract import ExtractConfig
 from genrebeam.pipelines.storage.places import local_path
 
@@ -113,7 +114,7 @@ def _inputs(
     sure: float | None,
     claims: str | None,
     front_end: FrontEnd,
-) -> tuple[list[Track], dict[str, Labels], Source]:
+) -> tuple[list[Track], dict[str, Labels], FeatureSource]:
     meanings = None
     if claims is not None:
         try:

@@ -18,7 +18,9 @@ from genrebeam.pipelines.dataset.export import FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import apply as tags
-from genrebeam.pipelines.jobs.tag import Report, TagOptions, tag
+from genrebeam.pipelines.jobs.tag import tag
+from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.jobs.tag_report import TagReport
 
 
 @click.command("tag", cls=BeamCommand)
@@ -121,7 +123,7 @@ def _seconds(coverage: str) -> float | None:
         raise UsageError(f"--coverage must be full or a number of seconds, not {coverage!r}") from None
 
 
-def _show(report: Report, output: str, exported: list[str]) -> None:
+def _show(report: TagReport, output: str, exported: list[str]) -> None:
     console = Screen()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -130,6 +132,8 @@ def _show(report: Report, output: str, exported: list[str]) -> None:
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
         table.add_row("", f"{count:,}", genre)
+    if report.from_embeddings:
+        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if companions := report.not_audio + report.companions:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")

@@ -35,6 +35,11 @@ _MERGED = "-all"  # what the name of a file ends with that was merged of smaller
 _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time
 
 
+def new_run_id(started: dt.datetime) -> str:
+    """A name for a run that began then, in UTC: runs are in order by their names, and no two share one."""
+    return f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
 class MergedMeanwhile(LedgerError):
     """A file was removed after it was listed; its rows are in another by now."""
 
@@ -127,7 +132,10 @@ class Dataset:
 
     def add(self, kind: str, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add a file with these rows; when this returns they stay. Raises OSError."""
-        table = pa.Table.from_pylist(list(rows), SCHEMAS[kind])
+        self.add_table(kind, run_id, pa.Table.from_pylist(list(rows), SCHEMAS[kind]))
+
+    def add_table(self, kind: str, run_id: str, table: pa.Table) -> None:
+        """The same for rows in a table of the kind's schema."""
         with (self.folder / kind).new(f"{run_id}-{secrets.token_hex(8)}.parquet") as path:
             pq.write_table(table, path, compression="zstd")
 

@@ -30,24 +30,30 @@ _POLL_S = 1.0
 _OURS: set[str] = set()  # files that this process watches itself: a lone worker lives in the engine's process
 
 
-def begin(path: str | None, track_id: str) -> None:
+def report_started(path: str | None, track_id: str) -> None:
     """Say that a track is in hand. Called in worker processes; does nothing where nobody watches."""
     _say(path, {"begin": track_id})
 
 
-def end(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
+def report_finished(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
     """Say that a track is through."""
     _say(path, {"end": track_id, "duration_s": round(duration_s, 3), "rejected": rejected})
 
 
 def _say(path: str | None, what: dict[str, Any]) -> None:
-    """One line appended in one write is atomic, so many processes may share the file."""
+    """One line appended in one write is atomic, so many processes may share the file.
+
+    A nearly full disk may take part of it. The rest cannot follow, as another process may have written meanwhile: the
+    line is written anew. It begins with a line end, so that such a part spoils no other line.
+    """
     if path is None:
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, json.dumps(what).encode() + b"\n")
+            line = b"\n" + json.dumps(what).encode() + b"\n"
+            if os.write(descriptor, line) < len(line):
+                os.write(descriptor, line)
         finally:
             os.close(descriptor)
     except OSError:
@@ -86,7 +92,7 @@ def _wait_for_end(path: str) -> None:
         os._exit(1)
 
 
-def in_hand(path: Path) -> set[str]:
+def unfinished(path: Path) -> set[str]:
     """Ids of tracks that were begun and did not end: what workers had in hand when they died."""
     begun: set[str] = set()
     for line in _lines(path.read_bytes()):
@@ -95,8 +101,12 @@ def in_hand(path: Path) -> set[str]:
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    """All whole lines but those that a full disk has cut off."""
+    found = []
+    for line in text[: text.rfind(b"\n") + 1].splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 class _AudioSpeed(ProgressColumn):

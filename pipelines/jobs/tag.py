@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import datetime as dt
 import itertools
-import platform
-import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,137 +18,32 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
+from genrebeam.model.decision import MEAN
 from genrebeam.model.predictor import runtime_of
-from genrebeam.model.voting import METHODS
-from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from genrebeam.pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
+from genrebeam.pipelines.dataset.inputs import bundle_at
+from genrebeam.pipelines.dataset.ledger import Ledger, follow
 from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
-from genrebeam.pipelines.engine.attempts import last_line, work_off
+from genrebeam.pipelines.engine.attempts import last_line, run_until_done
 from genrebeam.pipelines.engine.launcher import run_apart
-from genrebeam.pipelines.engine.progress import Watcher, in_hand, watched
-from genrebeam.pipelines.engine.runner import Engine, usable_cores
+from genrebeam.pipelines.engine.progress import Watcher, unfinished, watched
+from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.engine.waiting import wait_for
-from genrebeam.pipelines.library.discover import find_all, is_companion, is_manifest, track_of
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.jobs.rescore import rescore
+from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.jobs.tag_report import TagReport, describe, versions
+from genrebeam.pipelines.library.discover import find_all
+from genrebeam.pipelines.library.found import track_of
 from genrebeam.pipelines.storage.folders import folder_at, is_local
 from genrebeam.pipelines.storage.places import local_path
 
 if TYPE_CHECKING:
     import apache_beam as beam
-
 _NOT_AUDIO = "NotAudio"
 _FOUND = 50_000  # files that were found, in memory at a time
 FEATURES_SUFFIX = ".tfrecord"
-
-
-@dataclasses.dataclass(frozen=True)
-class TagOptions:
-    """A validated command line of `genrebeam tag`. Folders are paths or URLs; no model is the one that ships.
-
-    Raises:
-        UsageError: an option is out of range, naming it.
-    """
-
-    libraries: tuple[str, ...]
-    output: str
-    model: str | None
-    engine: Engine
-    vote: str = "mean"
-    top_k: int = 3
-    batch_size: int = 64
-    features_output: str | None = None
-    features_input: str | None = None
-    retry_rejects: bool = False
-    write_every_s: float = 20.0
-    max_reject_share: float = 0.2
-    limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if bool(self.libraries) == (self.features_input is not None):
-            raise UsageError("give either LIBRARY or --features-input, and not both")
-        if self.features_input and self.features_output:
-            raise UsageError("--features-output has nothing to write when --features-input is given")
-        if self.limits.coverage_s is not None and (self.features_input or self.features_output):
-            raise UsageError("--coverage does not go with kept features, which are of whole tracks")
-        if self.vote not in METHODS:
-            raise UsageError(f"--vote must be one of {', '.join(METHODS)}, not {self.vote!r}")
-        for option, value, low, high in (
-            ("--coverage", self.limits.coverage_s, 6, 3600),  # from one stretch (features/chunks.py) on
-            ("--top-k", self.top_k, 1, 1000),
-            ("--batch-size", self.batch_size, 1, 65_536),
-            ("--write-every", self.write_every_s, 0, 3600),
-            ("--max-reject-share", self.max_reject_share, 0, 1),
-            ("--track-timeout", self.limits.stall_s, 1, 3600),  # 0 would set no alarm at all
-        ):
-            if value is not None and not low <= value <= high:
-                raise UsageError(f"{option} must be between {low} and {high}, not {value}")
-        folders = (
-            ("--output", self.output),
-            ("--model", self.model),
-            ("--features-output", self.features_output),
-            ("--features-input", self.features_input),
-        )
-        for option, place in folders:
-            if place == "":
-                raise UsageError(f"{option} '' names no folder: give a path or an address, or leave the option out")
-        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
-        self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
-
-
-@dataclasses.dataclass
-class Report:
-    """What a run did; written as run-*.json and shown as the closing table.
-
-    `found` counts every file of the library, `not_audio` those turned down by their suffix, `companions` those that
-    were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
-    `tagged` or `rejected`.
-    """
-
-    run_id: str
-    started_at: str
-    status: str = "running"
-    found: int = 0
-    done_before: int = 0
-    not_audio: int = 0
-    companions: int = 0
-    tagged: int = 0
-    rejected: int = 0
-    audio_s: float = 0.0
-    wall_s: float = 0.0
-    launches: int = 0
-    genres: dict[str, int] = dataclasses.field(default_factory=dict)
-    errors: dict[str, int] = dataclasses.field(default_factory=dict)
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def reject_share(self) -> float:
-        """Rejects among what was analysed in this run; companions such as covers do not count."""
-        analysed = self.tagged + self.rejected
-        return self.rejected / analysed if analysed else 0.0
-
-    def sum_up(self, dataset: Dataset) -> None:
-        """Count what this run has written; of a track that a retried bundle wrote twice, the newest row."""
-        self.tagged, self.audio_s, genres = 0, 0.0, collections.Counter[str]()
-        for table in newest_results_by_file(dataset, ["genre", "duration_s"], run_id=self.run_id):
-            self.tagged += len(table)
-            self.audio_s += pc.sum(table["duration_s"]).as_py() or 0.0
-            genres.update({one["values"]: one["counts"] for one in pc.value_counts(table["genre"]).to_pylist()})
-        errors: dict[int, str] = {}
-        opened: set[int] = set()
-        for table in dataset.tables(REJECTS_DIR, ["track_id", "uri", "stage", "error"], run_id=self.run_id):
-            for track_id, uri, stage, error in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                if not is_companion(uri, stage, error):
-                    errors[hash(track_id)] = error
-                elif stage != "discover":
-                    opened.add(hash(track_id))
-        self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
-        self.companions = len(opened)
-        self.genres = dict(genres)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +65,7 @@ class Job:
     progress: Path | None = None
 
 
-def tag(options: TagOptions, console: Console) -> Report:
+def tag(options: TagOptions, console: Console) -> TagReport:
     """Tag everything that is not done yet. What is written stays, whatever happens later.
 
     Raises:
@@ -207,10 +98,10 @@ class _Run:
         self, options: TagOptions, bundle: Bundle, dataset: Dataset, started: dt.datetime, scratch: Path
     ) -> None:
         self._options, self._bundle, self._dataset, self._started = options, bundle, dataset, started
-        run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        self.report = Report(run_id, started.isoformat(timespec="seconds"))
-        self.report.config = _describe(options, bundle)
-        self.report.versions = _versions()
+        run_id = new_run_id(started)
+        self.report = TagReport(run_id, started.isoformat(timespec="seconds"))
+        self.report.config = describe(options, bundle)
+        self.report.versions = versions()
         self._scratch = scratch
         plan = plan_name(run_id, is_local=options.engine.is_local)
         self._job = Job(options, bundle, dataset, run_id, plan=plan)
@@ -247,7 +138,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             if options.engine.is_local and console.is_terminal and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(total=total, console=console))
-            work_off(self)
+            run_until_done(self)
         for kind in (RESULTS_DIR, REJECTS_DIR):
             self._dataset.merge(kind)
         if options.features_input:
@@ -261,6 +152,7 @@ class _Run:
         leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
         found = find_all(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
         moved: list[pa.Table] = []
+        known: dict[str, str] = {}
         while part := list(itertools.islice(found, _FOUND)):
             options.engine.check_places(("the track", track_of(one).uri) for one in part)  # of a manifest
             report.found += len(part)
@@ -269,10 +161,14 @@ class _Run:
             table = as_table(one for one in part if isinstance(one, Track))
             settled = self._settled(ledger, table)
             moved.append(table.filter(pa.array(settled & ledger.have_moved(table))).select(["track_id", "uri"]))
-            pending = table.filter(pa.array(~settled))
-            report.done_before += len(table) - len(pending)
-            yield pending
+            report.done_before += int(settled.sum())
+            can_be_scored = self._can_be_scored(ledger, table) & ~settled
+            some = table.filter(pa.array(can_be_scored))
+            known |= zip(some["track_id"].to_pylist(), some["uri"].to_pylist(), strict=True)
+            yield table.filter(pa.array(~settled & ~can_be_scored))
         follow(self._dataset, moved)
+        if known:
+            report.from_embeddings = rescore(self._dataset, self._bundle, report.run_id, known, top_k=options.top_k)
 
     def _turn_down(self, rejections: list[Rejection], ledger: Ledger) -> None:
         report = self.report
@@ -289,6 +185,13 @@ class _Run:
         options = self._options
         done = ledger.are_tagged(tracks, self._bundle.fingerprint, options.vote, options.limits.coverage_s)
         return done if options.retry_rejects else done | ledger.are_rejected(tracks)
+
+    def _can_be_scored(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which tracks need not be heard for words that were learned over the embeddings that they have."""
+        options, space = self._options, self._bundle.embedding
+        if not self._bundle.has_head or space is None or options.vote != MEAN or options.features_output:
+            return np.zeros(len(tracks), bool)
+        return ledger.have_embedding(tracks, space.trunk, options.limits.coverage_s)
 
     def _left(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """What of some tracks neither an earlier run nor this one has settled."""
@@ -358,8 +261,8 @@ class _Run:
     def left_of(self, items: Collection[str]) -> set[str]:
         return {track_id for table in self._left([self._tracks(items)]) for track_id in table["track_id"].to_pylist()}
 
-    def in_hand(self) -> Collection[str]:
-        return in_hand(self._job.progress) if self._job.progress and not self._job.files else ()
+    def unfinished(self) -> Collection[str]:
+        return unfinished(self._job.progress) if self._job.progress and not self._job.files else ()
 
     def give_up_on(self, item: str, error: Exception) -> None:
         (row,) = self._tracks([item]).to_pylist()
@@ -372,7 +275,7 @@ class _Run:
         self._dataset.save_report(report.run_id, dataclasses.asdict(report))
 
 
-def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
+def _feature_files(place: str, bundle: Bundle, report: TagReport) -> list[str]:
     """The files of stored features, checked to be of this model's front end before anything starts."""
     from genrebeam.features.records import count_records, first_record, parse
 
@@ -432,19 +335,3 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
         if options.features_output:
             features = graph.write_features(features, folder_at(options.features_output).uri, run_id, every_s)
     graph.write_results(graph.tag_tracks(features, load, config), dataset, run_id, every_s)
-
-
-def _describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
-    values = dataclasses.asdict(options)
-    values["model_id"], values["model_fingerprint"] = bundle.model_id, bundle.fingerprint
-    values["front_end"] = bundle.front_end.to_dict() | {"fingerprint": bundle.front_end.fingerprint()}
-    return values
-
-
-def _versions() -> dict[str, str]:
-    names = ("genrebeam", "apache-beam", "tensorflow", "keras", "numpy", "pyarrow", "mutagen", "soundfile", "av")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

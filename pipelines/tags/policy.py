@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from genrebeam.features.errors import UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import keys, letters, same
@@ -52,16 +53,13 @@ class TagPolicy:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise UsageError(f"--write-tags {self.policy}: choose one of {', '.join(POLICIES)}")
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence}: choose a number from 0 to 1")
-        if not 0 <= self.max_unknown <= 1:
-            raise UsageError(f"--max-unknown {self.max_unknown}: choose a number from 0 to 1")
-        if self.max_genres < 1:
-            raise UsageError(f"--max-genres {self.max_genres}: choose 1 or more")
+        check_range("--min-confidence", self.min_confidence, low=0, high=1)
+        check_range("--max-unknown", self.max_unknown, low=0, high=1)
+        check_range("--max-genres", self.max_genres, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class Prediction:
     """What the model says of one track.
 
     Attributes:
@@ -102,7 +100,7 @@ class Decision:
     values: TagValues | None = None
 
 
-def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
+def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision:
     """Decide on one file.
 
     A file whose provenance shows that its genre is still ours is treated as it was before: the values that we

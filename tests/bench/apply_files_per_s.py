@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import tagfiles  # noqa: E402
 
+from genrebeam.pipelines.apply import batch as changes  # noqa: E402
+from genrebeam.pipelines.apply.options import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.jobs import apply  # noqa: E402
-from genrebeam.pipelines.stages import changes  # noqa: E402
-from genrebeam.pipelines.stages.changes import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.tags import opinion  # noqa: E402
 from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
 
@@ -55,7 +55,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     options = ApplyOptions(tags=TagPolicy(), yes=True, workers=1 if arguments.profile else arguments.workers)
     profile = cProfile.Profile()
     for name in ("apply", "apply again", "undo", "apply in place"):
-        task = apply.new_task(folder, options)
+        task = apply.new_run(folder, options)
         began, cpu_began = time.perf_counter(), sum(os.times()[:4])
         total, batches = (apply.batches_of_journal if name == "undo" else apply.batches_of_results)(folder)
         if arguments.profile and name == "apply":
