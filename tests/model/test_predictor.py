@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genrebeam.features.chunks import segments_of
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError
 from genrebeam.model import bundle
@@ -180,12 +181,12 @@ def test_scores_do_not_depend_on_how_stretches_are_cut(shipped_bundle, engine, b
 def test_both_engines_say_the_same_of_a_track(shipped_bundle, unchecked):
     """The tolerance that model/lite.py states. Noise is harder than music, of which docs/models.md tells."""
     decided = {}
+    log_mels = [music(shipped_bundle, 30, seed).reshape(-1, shipped_bundle.front_end.mel_bands) for seed in range(6)]
+    segments = [segments_of(log_mel, shipped_bundle.front_end) for log_mel in log_mels]
     for engine in ("LiteRT", "TensorFlow"):
-        predictor = predictor_by(engine, shipped_bundle, batch_size=30)
-        for seed in range(6):
-            segments = music(predictor, 30, seed)
-            levels = segments.reshape(-1, segments.shape[-1])
-            decided[engine, seed] = decide(predictor, predictor.predict(segments), levels)
+        predictor = predictor_by(engine, shipped_bundle, batch_size=len(segments[0]))
+        for seed, log_mel in enumerate(log_mels):
+            decided[engine, seed] = decide(predictor, predictor.predict(segments[seed]), log_mel)
     for seed in range(6):
         lite, full = decided["LiteRT", seed], decided["TensorFlow", seed]
         assert lite.vote.genre == full.vote.genre
@@ -205,11 +206,10 @@ def test_tensorflow_runs_it_where_there_is_a_gpu(shipped_bundle, monkeypatch):
     monkeypatch.setattr(predictors, "_may_have_gpu", lambda: True)
     monkeypatch.setattr(predictors, "_gpus", list)  # a driver, and nothing that TensorFlow can use
     assert isinstance(BundlePredictor(shipped_bundle)._network, LiteNetwork)
-    import tensorflow as tf
-
-    monkeypatch.setattr(predictors, "_gpus", lambda: tf.config.list_physical_devices("CPU"))
-    predictor = BundlePredictor(shipped_bundle)
-    assert isinstance(predictor._network, TensorFlowNetwork)
+    monkeypatch.setattr(predictors, "_gpus", lambda: ["the first one"])
+    monkeypatch.setattr(predictors, "TensorFlowNetwork", lambda bundle, **options: options)
+    predictor = BundlePredictor(shipped_bundle, batch_size=32)
+    assert predictor._network == {"batch_size": 32, "threads": 1}
     assert predictor.on_gpu
     assert predictors.runtime_of(shipped_bundle) == "genrebeam.model.keras_import"
 

@@ -17,7 +17,7 @@ import pytest
 import synth
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.dataset.plan import plan_name
 from genrebeam.pipelines.engine.runner import Engine
