@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError, UsageError
 from genrebeam.pipelines.storage.folders import Folder, folder_at, is_local
 
@@ -24,21 +23,12 @@ def quiet_libraries(place: Folder | str | os.PathLike[str], *, debug: bool = Fal
 
     File descriptors and not sys.stderr: worker processes, TensorFlow and decoders inherit the former and know nothing
     of the latter. With `debug` nothing is redirected. Yields the real terminal.
-
-    pandas is not imported meanwhile, which pyarrow does wherever it is installed: half a second, and nobody uses it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with absent("pandas"):
-        if debug:
-            logging.basicConfig(level=logging.INFO)
-            yield Console(stderr=True)
-            return
-        with _logged(place) as terminal:
-            yield terminal
-
-
-@contextlib.contextmanager
-def _logged(place: Folder | str | os.PathLike[str]) -> Iterator[Console]:
+    if debug:
+        logging.basicConfig(level=logging.INFO)
+        yield Console(stderr=True)
+        return
     folder = folder_at(place)
     name = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     with tempfile.NamedTemporaryFile("ab", buffering=0, prefix="genrebeam-", suffix=".log") as log:
