@@ -218,10 +218,14 @@ def save(
 
     Args:
         embedding: as `genrebeam.model.embedding.fit_projection` gives it.
+        music: log-Mels of tracks, uint8 [frames, mel_bands], on which the exported network is compared with the other.
+            Without any, and with another backend of Keras than TensorFlow, it is not exported: TensorFlow runs it.
 
     Raises:
         BundleError: the model does not take the front end's chunks or does not answer one logit per label.
     """
+    import keras
+
     folder = Path(path)
     _check_shape(folder / MODEL, model, labels, front_end)
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +244,8 @@ def save(
             trunk_fingerprint(folder / MODEL, front_end, projection, scale), projection.kernel.shape[1], scale
         )
     saved = Bundle(folder, model_id, labels, front_end, calibration, "", provenance or {}, space)
-    return save_config(with_export(saved, plain, music) if music else saved)
+    may_export = music and keras.backend.backend() == "tensorflow"
+    return save_config(with_export(saved, plain, music) if may_export else saved)
 
 
 def with_export(bundle: Bundle, network: keras.Model, music: Sequence[NDArray[np.uint8]]) -> Bundle:
