@@ -38,6 +38,7 @@ setup(
         # The last release of tensorflow-io is built for TensorFlow 2.16 and has no wheel for 3.13. Training uses its
         # pure-TensorFlow functions (SpecAugment masks) where it is present; tagging never imports it.
         "tensorflow-io==0.37.1; python_version < '3.13' and platform_machine == 'x86_64'",
+        "ai-edge-litert>=2.3,<3",  # runs the network on processors; TensorFlow trains it, exports it, runs it on GPUs
         "librosa>=0.11,<0.12",
         "numpy>=2.1,<2.5",  # Beam 2.77 wants numpy below 2.5; float32 FFTs need 2.0
         "pyarrow>=18,<26",  # Beam 2.77 wants pyarrow below 26

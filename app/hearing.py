@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from genrebeam.features.errors import GenrebeamError, UnreadableFile
-from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.extract import mono_blocks
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import AudioInfo
 from genrebeam.pipelines.api import GenreTagger, Heard
 from genrebeam.pipelines.jobs.show import Picture, picture

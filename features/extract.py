@@ -18,6 +18,7 @@ from genrebeam.features.config import FrontEnd
 from genrebeam.features.decode import AudioBlock, open_audio
 from genrebeam.features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, unreadable
 from genrebeam.features.filling import FillingFile
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.mel import LogMelStream, log_mel
 from genrebeam.features.resample import resampler
 from genrebeam.features.schema import AudioInfo
@@ -27,25 +28,6 @@ _CANCELLED = 0.5
 _HEAD = 4096  # samples
 _LOUDEST = 16.0  # above it samples are in the scale of integers: of 16, 24 or 32 bits
 _FULL_SCALES = (2.0**15, 2.0**23, 2.0**31)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractLimits:
-    """What one track may cost before it is rejected.
-
-    Attributes:
-        min_duration_s: shorter tracks are rejected: a quarter of a chunk says nothing about a genre.
-        max_duration_s: longer ones too; an endless stream must end somewhere.
-        stall_s: how long a decoder may stay without delivering a block (features/isolated.py).
-        memory_bytes: address space a decoding process may use (features/isolated.py).
-        coverage_s: how much of it is heard, in evenly spaced stretches; None for all.
-    """
-
-    min_duration_s: float = 1.0
-    max_duration_s: float = 48 * 3600.0
-    stall_s: float = 60.0
-    memory_bytes: int = 4 << 30
-    coverage_s: float | None = None
 
 
 def stream_log_mel(

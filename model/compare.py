@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from genrebeam.features.chunks import chunks_of
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import TrackError, UsageError
-from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.extract import mono_blocks
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.ranges import check_range
 from genrebeam.model import contenders, handcrafted, shardset
 from genrebeam.model.contenders import Chunks, Contender, Tell

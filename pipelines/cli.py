@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError
 
 COMMANDS = {
@@ -75,8 +76,11 @@ def main(argv: list[str] | None = None) -> None:
     # Importing Beam warns of cloud packages that nobody asked for; what matters to people is an exception here.
     logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL)
     _end_as_on_ctrl_c()
+    # pyarrow and Beam import pandas wherever it is installed: half a second. Only the application needs it.
+    unused = [] if args[:1] == ["app"] else ["pandas"]
     try:
-        code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
+        with absent(*unused):
+            code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

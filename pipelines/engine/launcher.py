@@ -17,6 +17,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _act(
     failure: Exception | None = None
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(absent("pandas"))  # Beam and pyarrow import it wherever it is installed
             if forks is not None:
                 from genrebeam.pipelines.engine.forks import workers_forked
 

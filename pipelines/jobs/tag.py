@@ -21,6 +21,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.decision import MEAN
+from genrebeam.model.predictor import runtime_of
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow
@@ -242,7 +243,7 @@ class _Run:
             run_apart(
                 _run_watched,
                 job,
-                forks=options.engine.forks("genrebeam.model.keras_import", "genrebeam.pipelines.graph"),
+                forks=options.engine.forks(runtime_of(job.bundle), "genrebeam.pipelines.graph"),
             )
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.ranges import check_range
 from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.engine.runner import Engine

@@ -80,7 +80,18 @@ def describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    names = ("genrebeam", "apache-beam", "tensorflow", "keras", "numpy", "pyarrow", "mutagen", "soundfile", "av")
+    names = (
+        "genrebeam",
+        "apache-beam",
+        "ai-edge-litert",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "pyarrow",
+        "mutagen",
+        "soundfile",
+        "av",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):

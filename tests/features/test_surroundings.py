@@ -16,8 +16,8 @@ import synth
 from genrebeam.features import errors
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import is_transient
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 
 FRONT_END = FrontEnd()
 HEARING = """

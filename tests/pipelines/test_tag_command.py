@@ -18,7 +18,7 @@ import synth
 from commandline import GENREBEAM, ROOT, genrebeam
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.dataset.plan import plan_name
 from genrebeam.pipelines.engine.runner import Engine
