@@ -11,6 +11,8 @@ import hashlib
 import json
 from typing import Any
 
+from genrebeam.features.ranges import check_range
+
 
 @dataclasses.dataclass(frozen=True)
 class FrontEnd:
@@ -40,8 +42,7 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         for name in ("sample_rate_hz", "n_fft", "hop_length", "mel_bands", "level_step_db", "chunk_s", "chunk_step_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"front end: {name} must be above 0, not {getattr(self, name)!r}")
+            check_range(f"front end: {name}", getattr(self, name), above=0, error=ValueError)
         if self.hop_length > self.n_fft:
             raise ValueError(f"front end: hop_length {self.hop_length} skips samples between frames of {self.n_fft}")
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:

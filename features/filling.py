@@ -15,6 +15,11 @@ _LARGEST_BYTES = 1 << 24
 Fill = Callable[[int, int], None]
 
 
+def sought(offset: int, whence: int, *, at: int, size: int) -> int:
+    """Where `seek(offset, whence)` leads in a file of `size` bytes that is read at `at`; may be below 0."""
+    return offset + {os.SEEK_SET: 0, os.SEEK_CUR: at, os.SEEK_END: size}[whence]
+
+
 class FillingFile(io.RawIOBase):
     """Reads a file that `fill` completes.
 
@@ -39,11 +44,11 @@ class FillingFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"seek to {start + offset}, before the file begins")
-        self._at = start + offset
-        return self._at
+        to = sought(offset, whence, at=self._at, size=self._size)
+        if to < 0:
+            raise ValueError(f"seek to {to}, before the file begins")
+        self._at = to
+        return to
 
     def tell(self) -> int:
         return self._at

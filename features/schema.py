@@ -15,7 +15,7 @@ class Track:
 
     Attributes:
         uri: an absolute local path, or a URL of another file system (gs://...). A local name that is
-            not valid UTF-8 is a percent-encoded file:// URL (see pipelines/library/discover.py).
+            not valid UTF-8 is a percent-encoded file:// URL (see pipelines/library/found.py).
         track_id: the path relative to its library, with forward slashes.
         size: bytes.
         mtime: last modification, seconds since 1970 UTC, to the microsecond; 0.0 where unknown.

@@ -23,6 +23,7 @@ from genrebeam.features.chunks import chunks_of
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import TrackError, UsageError
 from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.ranges import check_range
 from genrebeam.model import contenders, handcrafted, shardset
 from genrebeam.model.contenders import Chunks, Contender, Tell
 from genrebeam.model.shardset import ShardSet
@@ -95,8 +96,8 @@ class Plan:
                 f"--features {handcrafted.ZERO_CROSSINGS}: shards hold no waveform; "
                 "give the library they were made from as --audio"
             )
-        if self.epochs is not None and self.epochs < 1:
-            raise UsageError(f"--epochs {self.epochs}: must be 1 or more")
+        if self.epochs is not None:
+            check_range("--epochs", self.epochs, low=1)
 
     def entries(self, tell: Tell = lambda _: None) -> list[tuple[str, str, Callable[[], Contender]]]:
         """Features, algorithm, and how to make it; what takes long comes last."""

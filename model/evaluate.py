@@ -87,84 +87,156 @@ def measure(
         judged: what is said of them, if not by `calibration`: by `cross_fitted`.
         trained_groups: artists in the training data, for the figure without them.
     """
-    from sklearn.metrics import confusion_matrix, roc_auc_score
-
-    known = [track for track in heard if track.claimed]
     is_known = np.array([bool(track.claimed) for track in heard])
-    every, unknown = judged or said(heard, calibration)
-    scores = every[is_known]
-    claimed = claimed_matrix(known, len(labels)) > 0
-    order = np.argsort(-scores, axis=1, kind="stable")
-    answers = order[:, 0]
-    right = claimed[np.arange(len(known)), answers]
-    second = order[:, min(1, len(labels) - 1)]  # who knows one label has no second answer but the first again
-    second_right = claimed[np.arange(len(known)), second]
-    second_confidence = scores[np.arange(len(known)), second]
-    groups = np.array([normal_group(track.group) for track in known])
-    chunk_right = np.array([np.isin(t.logits[:, :-1].argmax(axis=1), t.claimed).mean() for t in known])
-    among_three = np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1))
-    first = np.array([track.claimed[0] for track in known])
-    one = claimed.sum(axis=1) == 1
+    scores, unknown = judged or said(heard, calibration)
+    known = _known_tracks([track for track in heard if track.claimed], scores[is_known])
+    groups = np.array([normal_group(track.group) for track in known.tracks])
+    confidence = scores.max(axis=1)
     figures: dict[str, Any] = {
-        "tracks": len(known),
+        "tracks": len(known.tracks),
         "artists": len(set(groups)),
-        "chunks": sum(len(track.logits) for track in known),
-        "track_accuracy": _with_interval(right, groups),
-        "chunk_accuracy": _with_interval(chunk_right, groups),
-        "top3_accuracy": float(among_three.mean()),
-        "per_genre": _per_genre(labels, first, answers, right),
-        "confusion": confusion_matrix(first[one], answers[one], labels=range(len(labels))).tolist(),
+        "chunks": sum(len(track.logits) for track in known.tracks),
+        "track_accuracy": _with_interval(known.right, groups),
+        "chunk_accuracy": _with_interval(_chunk_accuracies(known.tracks), groups),
+        "top3_accuracy": float(known.among_three.mean()),
+        "per_genre": _per_genre(labels, known.first_claimed, known.answers, known.right),
+        "confusion": _confusion(known, len(labels)),
         "calibrated": dataclasses.asdict(calibration),
-        "calibration": reliability(scores.max(axis=1), right),
+        "calibration": reliability(confidence[is_known], known.right),
     }
     figures["macro_f1"] = float(np.mean([row["f1"] for row in figures["per_genre"].values() if row["tracks"]]))
-    several = ~one
-    if several.any():
-        figures["several_claimed"] = {
-            "tracks": int(several.sum()),
-            "answer_among_them": float(right[several].mean()),
-            "second_answer_among_them": float(second_right[several].mean()),
-        }
-    confidence = every.max(axis=1)
-    figures["coverage"] = _coverage(confidence, unknown, is_known, right)
-    # Over all tracks: who sees a second answer does not know whether there is a second genre.
-    figures["second_answers"] = {
-        "right": float(second_right.mean()),
-        "calibration": reliability(second_confidence, second_right),
-        "coverage": _coverage(second_confidence, unknown[is_known], np.ones(len(known), bool), second_right),
-    }
+    if not known.one_claimed.all():
+        figures["several_claimed"] = _several_claimed(known)
+    figures["coverage"] = _coverage(confidence, unknown, is_known, known.right)
+    figures["second_answers"] = _second_answers(known, unknown[is_known])
     if not is_known.all():
-        figures["background"] = {
-            "tracks": int((~is_known).sum()),
-            "auc": float(roc_auc_score(is_known, confidence)),
-            "auc_right": float(
-                roc_auc_score(np.r_[np.ones(right.sum()), np.zeros((~is_known).sum())],
-                              np.r_[confidence[is_known][right], confidence[~is_known]])
-            ),
-        }  # fmt: skip
+        figures["background"] = _background(confidence, is_known, known.right)
     unseen = np.array([group not in trained_groups for group in groups])
     if trained_groups and unseen.any():
-        figures["unseen_artists"] = {"tracks": int(unseen.sum()), "track_accuracy": float(right[unseen].mean())}
-    folds = sorted({track.fold for track in known})
-    if len(folds) > 1:
-        by_fold = [float(right[[track.fold == fold for track in known]].mean()) for fold in folds]
-        figures["folds"] = {
-            "track_accuracy": by_fold,
-            "mean": float(np.mean(by_fold)),
-            "spread": float(np.std(by_fold, ddof=1)),
-        }
-    if by_folder := _by_folder([track.track_id for track in known]):
-        figures["by_folder"] = {
-            name: {
-                "tracks": len(rows),
-                "track_accuracy": float(right[rows].mean()),
-                "top3_accuracy": float(among_three[rows].mean()),
-                "of_one_genre": {"tracks": int(one[rows].sum()),
-                                 "track_accuracy": float(right[rows][one[rows]].mean()) if one[rows].any() else None},
-            }
-            for name, rows in by_folder.items()
-        }  # fmt: skip
+        figures["unseen_artists"] = {"tracks": int(unseen.sum()), "track_accuracy": float(known.right[unseen].mean())}
+    if len({track.fold for track in known.tracks}) > 1:
+        figures["folds"] = _folds(known)
+    if by_folder := _by_folder([track.track_id for track in known.tracks]):
+        figures["by_folder"] = {name: _folder(known, rows) for name, rows in by_folder.items()}
     return figures
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _KnownTracks:
+    """Tracks of the genres that a network knows, with its answers; every array has one value for each track.
+
+    Attributes:
+        answers, second_confidence: the best genre's index; the score of the second best.
+        right, second_right: whether the best and the second best are among the claimed genres.
+        among_three: whether one of the best three is.
+        first_claimed: index of the genre that is claimed first.
+        one_claimed: whether no other genre is claimed.
+    """
+
+    tracks: Sequence[ScoredTrack]
+    answers: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    second_confidence: NDArray[np.float32]
+    second_right: NDArray[np.bool_]
+    among_three: NDArray[np.bool_]
+    first_claimed: NDArray[np.int64]
+    one_claimed: NDArray[np.bool_]
+
+
+def _known_tracks(tracks: Sequence[ScoredTrack], scores: NDArray[np.float32]) -> _KnownTracks:
+    """Compare float32 [tracks, genres] scores with what is claimed."""
+    rows = np.arange(len(tracks))
+    claimed = claimed_matrix(tracks, scores.shape[1]) > 0
+    order = np.argsort(-scores, axis=1, kind="stable")
+    answers = order[:, 0]
+    second = order[:, min(1, scores.shape[1] - 1)]  # a network with one label repeats its first answer
+    return _KnownTracks(
+        tracks,
+        answers,
+        right=claimed[rows, answers],
+        second_confidence=scores[rows, second],
+        second_right=claimed[rows, second],
+        among_three=np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1)),
+        first_claimed=np.array([track.claimed[0] for track in tracks]),
+        one_claimed=claimed.sum(axis=1) == 1,
+    )
+
+
+def _chunk_accuracies(tracks: Sequence[ScoredTrack]) -> NDArray[np.float64]:
+    """The share of each track's chunks whose best genre is claimed."""
+    return np.array([np.isin(track.logits[:, :-1].argmax(axis=1), track.claimed).mean() for track in tracks])
+
+
+def _confusion(known: _KnownTracks, genres: int) -> list[list[int]]:
+    """Counts [claimed genre, answer] of the tracks of which one genre is claimed."""
+    from sklearn.metrics import confusion_matrix
+
+    one = known.one_claimed
+    counts: list[list[int]] = confusion_matrix(
+        known.first_claimed[one], known.answers[one], labels=range(genres)
+    ).tolist()
+    return counts
+
+
+def _several_claimed(known: _KnownTracks) -> dict[str, float]:
+    several = ~known.one_claimed
+    return {
+        "tracks": int(several.sum()),
+        "answer_among_them": float(known.right[several].mean()),
+        "second_answer_among_them": float(known.second_right[several].mean()),
+    }
+
+
+def _second_answers(known: _KnownTracks, unknown: NDArray[np.float32]) -> dict[str, Any]:
+    """Over all tracks, because a reader of a second answer does not know whether there is a second genre."""
+    everywhere = np.ones(len(known.tracks), bool)
+    return {
+        "right": float(known.second_right.mean()),
+        "calibration": reliability(known.second_confidence, known.second_right),
+        "coverage": _coverage(known.second_confidence, unknown, everywhere, known.second_right),
+    }
+
+
+def _background(
+    confidence: NDArray[np.float32], is_known: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> dict[str, float]:
+    """How well confidence separates music of the genres, and right answers, from music of other genres."""
+    from sklearn.metrics import roc_auc_score
+
+    others = confidence[~is_known]
+    right_answers = confidence[is_known][right]
+    return {
+        "tracks": len(others),
+        "auc": float(roc_auc_score(is_known, confidence)),
+        "auc_right": float(
+            roc_auc_score(
+                np.r_[np.ones(len(right_answers)), np.zeros(len(others))], np.concatenate([right_answers, others])
+            )
+        ),
+    }
+
+
+def _folds(known: _KnownTracks) -> dict[str, Any]:
+    fold = np.array([track.fold for track in known.tracks])
+    accuracies = [float(known.right[fold == number].mean()) for number in np.unique(fold)]
+    return {
+        "track_accuracy": accuracies,
+        "mean": float(np.mean(accuracies)),
+        "spread": float(np.std(accuracies, ddof=1)),
+    }
+
+
+def _folder(known: _KnownTracks, rows: list[int]) -> dict[str, Any]:
+    right, one = known.right[rows], known.one_claimed[rows]
+    return {
+        "tracks": len(rows),
+        "track_accuracy": float(right.mean()),
+        "top3_accuracy": float(known.among_three[rows].mean()),
+        "of_one_genre": {
+            "tracks": int(one.sum()),
+            "track_accuracy": float(right[one].mean()) if one.any() else None,
+        },
+    }
 
 
 def answers(

@@ -22,6 +22,7 @@ import numpy as np
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError, UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.model import bundle as bundles
 from genrebeam.model import dataset, shardset
 from genrebeam.model.augment import Augmentation
@@ -81,11 +82,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "crops_per_track", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+            check_range(name, getattr(self, name), above=0, error=ValueError)
         for name in ("label_smoothing", "rarity", "ema", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+            check_range(name, getattr(self, name), low=0, high=1, error=ValueError)
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
             raise ValueError(f"fold {self.fold[0]} of {self.fold[1]}: folds count from 0")
 

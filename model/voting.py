@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from genrebeam.features.ranges import check_range
+
 Scores = NDArray[np.float32]
 
 
@@ -34,12 +36,9 @@ class Calibration:
     further: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
-        if not 0 < self.unknown_threshold < 1:
-            raise ValueError(f"unknown_threshold must lie between 0 and 1, not {self.unknown_threshold}")
-        if not self.further >= 1:
-            raise ValueError(f"further must be at least 1, not {self.further}")
+        check_range("temperature", self.temperature, above=0, error=ValueError)
+        check_range("unknown_threshold", self.unknown_threshold, above=0, below=1, error=ValueError)
+        check_range("further", self.further, low=1, error=ValueError)
 
 
 UNCALIBRATED = Calibration()

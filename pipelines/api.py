@@ -23,7 +23,7 @@ from genrebeam.features.schema import AudioInfo, FileTags
 from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
 from genrebeam.model.voting import UNKNOWN
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.dataset.inputs import bundle_at
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,10 @@ import apache_beam as beam
 
 from genrebeam.features.schema import Rejection, Track, TrackFeatures
 from genrebeam.model.predictor import Predictor
+from genrebeam.pipelines.apply.batch import BATCH
+from genrebeam.pipelines.apply.options import Task
+from genrebeam.pipelines.apply.plan import Done, Wanted, wanted_from_row
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from genrebeam.pipelines.stages.changes import BATCH, Done, Task, Wanted, wanted_from_row
 from genrebeam.pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures, ReadRecords
 from genrebeam.pipelines.stages.plan import NameParts, ReadPart
 from genrebeam.pipelines.stages.predict import PredictAndVote, TagConfig

@@ -21,7 +21,7 @@ import google_crc32c
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage import gcs, objects
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 BUCKET = "music"
@@ -341,5 +341,5 @@ def _gcs_bucket(patch: pytest.MonkeyPatch) -> Iterator[GcsBucket]:
     moods = Moods(store)
     with serve(moods) as endpoint:
         patch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-        patch.setattr(objects.Gcs, "_GIVE_UP_S", 2.0)
+        patch.setattr(gcs.Gcs, "_GIVE_UP_S", 2.0)
         yield GcsBucket(store, moods)

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from genrebeam.features.schema import Track
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset.schema import RESULTS, track_columns
 from genrebeam.pipelines.jobs import apply
 from genrebeam.pipelines.jobs.apply import ApplyReport
-from genrebeam.pipelines.stages.changes import ApplyOptions
 from genrebeam.pipelines.storage.places import path_uri
 from genrebeam.pipelines.tags.policy import TagPolicy
 

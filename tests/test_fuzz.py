@@ -23,7 +23,8 @@ from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.records import count_records, encode, first_record, parse
 from genrebeam.features.schema import AudioInfo, FileTags, Track, TrackFeatures
-from genrebeam.pipelines.library.discover import MANIFEST_SUFFIXES, discover
+from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.library.manifest import MANIFEST_SUFFIXES
 from genrebeam.pipelines.tags.errors import BrokenTag
 from genrebeam.pipelines.tags.parse import parse as parse_tags
 from genrebeam.pipelines.tags.read import read_genres, read_tags

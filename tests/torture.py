@@ -32,10 +32,10 @@ import tagfiles  # noqa: E402
 from processes import workers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from genrebeam.pipelines.apply.options import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.dataset import journal  # noqa: E402
 from genrebeam.pipelines.engine.runner import LOCAL_RUNNER  # noqa: E402
 from genrebeam.pipelines.jobs.apply import apply_results, undo_results  # noqa: E402
-from genrebeam.pipelines.stages.changes import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
 from genrebeam.pipelines.tags.read import read_tags  # noqa: E402
 

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from genrebeam.pipelines.apply.options import HARD_LINKS, ApplyOptions
 from genrebeam.pipelines.cli import EXIT_OK
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine, usable_cores
 from genrebeam.pipelines.jobs.apply import apply_results, show
-from genrebeam.pipelines.stages.changes import HARD_LINKS, ApplyOptions
 from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

@@ -63,7 +63,7 @@ def command(
     Every row is written as soon as it is measured; the same command goes on, and further rows can be added.
     """
     from genrebeam.model import compare
-    from genrebeam.pipelines.storage.copies import shards_at
+    from genrebeam.pipelines.dataset.inputs import shards_at
 
     dataset = shards_at(shards)
     plan = compare.Plan(features, algorithms, epochs, seed, audio=bool(libraries))

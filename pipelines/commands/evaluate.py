@@ -62,7 +62,7 @@ def command(
     import pyarrow.parquet as pq
 
     from genrebeam.model import bundle
-    from genrebeam.pipelines.storage.copies import bundle_at, shards_at
+    from genrebeam.pipelines.dataset.inputs import bundle_at, shards_at
 
     if card and lowpass_hz:
         raise UsageError("--lowpass: a model card is about whole recordings; leave out --card")

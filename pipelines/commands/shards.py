@@ -29,8 +29,9 @@ from genrebeam.pipelines.jobs.shards import (
     stored_log_mels,
     write_shards,
 )
-from genrebeam.pipelines.library.discover import Discovery, discover, is_manifest
+from genrebeam.pipelines.library.discover import Discovery, discover
 from genrebeam.pipelines.library.labels import assign_splits, from_fma, from_folders, from_table, gtzan10_claims
+from genrebeam.pipelines.library.manifest import is_manifest
 from genrebeam.pipelines.stages.extract import ExtractConfig
 from genrebeam.pipelines.storage.places import local_path
 

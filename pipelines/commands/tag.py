@@ -18,7 +18,9 @@ from genrebeam.pipelines.dataset.export import FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import apply as tags
-from genrebeam.pipelines.jobs.tag import Report, TagOptions, tag
+from genrebeam.pipelines.jobs.tag import tag
+from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.jobs.tag_report import TagReport
 
 
 @click.command("tag", cls=BeamCommand)
@@ -121,7 +123,7 @@ def _seconds(coverage: str) -> float | None:
         raise UsageError(f"--coverage must be full or a number of seconds, not {coverage!r}") from None
 
 
-def _show(report: Report, output: str, exported: list[str]) -> None:
+def _show(report: TagReport, output: str, exported: list[str]) -> None:
     console = Screen()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")

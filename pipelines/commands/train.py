@@ -61,7 +61,7 @@ def command(
     Options left out keep the recipe of the shipped model. A run that was killed goes on with the same command.
     """
     from genrebeam.model import targets
-    from genrebeam.pipelines.storage.copies import bundle_at, shards_at
+    from genrebeam.pipelines.dataset.inputs import bundle_at, shards_at
 
     dataset = shards_at(shards)
     with quiet_libraries(output, debug=debug) as console:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.cli import EXIT_OK
 from genrebeam.pipelines.commands.apply import writing_options
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.jobs.apply import show, undo_results
-from genrebeam.pipelines.stages.changes import ApplyOptions
 
 
 @click.command("undo")

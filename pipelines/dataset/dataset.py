@@ -35,6 +35,11 @@ _MERGED = "-all"  # what the name of a file ends with that was merged of smaller
 _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time
 
 
+def new_run_id(started: dt.datetime) -> str:
+    """A name for a run that began then, in UTC: runs are in order by their names, and no two share one."""
+    return f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
 class MergedMeanwhile(LedgerError):
     """A file was removed after it was listed; its rows are in another by now."""
 

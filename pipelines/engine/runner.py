@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from genrebeam.features.errors import UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.pipelines.engine.forks import Forks
 from genrebeam.pipelines.storage.places import local_path
 
@@ -57,10 +58,8 @@ class Engine:
     worker_timeout_s: float = WORKER_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, not {self.workers}")
-        if not 1 <= self.worker_timeout_s <= 86_400:
-            raise UsageError(f"--worker-timeout must be between 1 and 86400, not {self.worker_timeout_s}")
+        check_range("--workers", self.workers, low=1)
+        check_range("--worker-timeout", self.worker_timeout_s, low=1, high=86_400)
 
     @property
     def is_local(self) -> bool:

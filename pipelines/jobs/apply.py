@@ -11,7 +11,6 @@ import heapq
 import itertools
 import operator
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,15 +26,17 @@ from rich.table import Table
 
 from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.apply.batch import BATCH, work_batch
+from genrebeam.pipelines.apply.options import ApplyOptions, Task
+from genrebeam.pipelines.apply.plan import Done, Wanted, wanted_from_row
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections
-from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
+from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing, new_run_id
 from genrebeam.pipelines.dataset.journal import Entry, Origins
 from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
-from genrebeam.pipelines.stages.changes import BATCH, ApplyOptions, Done, Task, Wanted, wanted_from_row, work_batch
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
 
@@ -184,8 +185,7 @@ def new_task(place: Place, options: ApplyOptions) -> Task:
     """
     dataset = existing(place)
     now = dt.datetime.now(dt.timezone.utc)
-    run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    return Task(dataset, run_id, now, options, options.dry_run)
+    return Task(dataset, new_run_id(now), now, options, options.dry_run)
 
 
 def work(

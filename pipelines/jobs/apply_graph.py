@@ -17,6 +17,7 @@ from rich.console import Console
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines import graph
+from genrebeam.pipelines.apply.options import ApplyOptions, Task
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.ledger import Place
 from genrebeam.pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
@@ -25,7 +26,6 @@ from genrebeam.pipelines.engine.progress import watched
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.engine.waiting import wait_for
 from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_task, results_to_write
-from genrebeam.pipelines.stages.changes import ApplyOptions, Task
 from genrebeam.pipelines.stages.write_tags import NAMESPACE
 from genrebeam.pipelines.tags.policy import Outcome
 

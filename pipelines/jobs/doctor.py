@@ -127,7 +127,7 @@ def _decoders() -> Check:
 def _model(model: str | None) -> Iterator[Check]:
     """The bundle, and a tone heard with it, which takes the whole way of a track."""
     try:
-        from genrebeam.pipelines.storage.copies import bundle_at
+        from genrebeam.pipelines.dataset.inputs import bundle_at
 
         bundle = bundle_at(model)
     except Exception as error:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import datetime as dt
 import itertools
-import platform
-import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,136 +18,29 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
-from genrebeam.model.voting import METHODS
-from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
-from genrebeam.pipelines.dataset.ledger import Ledger, follow, newest_results_by_file
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
+from genrebeam.pipelines.dataset.inputs import bundle_at
+from genrebeam.pipelines.dataset.ledger import Ledger, follow
 from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
 from genrebeam.pipelines.engine.attempts import last_line, work_off
 from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import Watcher, in_hand, watched
-from genrebeam.pipelines.engine.runner import Engine, usable_cores
+from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.engine.waiting import wait_for
-from genrebeam.pipelines.library.discover import find_all, is_companion, is_manifest, track_of
-from genrebeam.pipelines.storage.copies import bundle_at
+from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.jobs.tag_report import TagReport, describe, versions
+from genrebeam.pipelines.library.discover import find_all
+from genrebeam.pipelines.library.found import track_of
 from genrebeam.pipelines.storage.folders import folder_at, is_local
 from genrebeam.pipelines.storage.places import local_path
 
 if TYPE_CHECKING:
     import apache_beam as beam
-
 _NOT_AUDIO = "NotAudio"
 _FOUND = 50_000  # files that were found, in memory at a time
 FEATURES_SUFFIX = ".tfrecord"
-
-
-@dataclasses.dataclass(frozen=True)
-class TagOptions:
-    """A validated command line of `genrebeam tag`. Folders are paths or URLs; no model is the one that ships.
-
-    Raises:
-        UsageError: an option is out of range, naming it.
-    """
-
-    libraries: tuple[str, ...]
-    output: str
-    model: str | None
-    engine: Engine
-    vote: str = "mean"
-    top_k: int = 3
-    batch_size: int = 64
-    features_output: str | None = None
-    features_input: str | None = None
-    retry_rejects: bool = False
-    write_every_s: float = 20.0
-    max_reject_share: float = 0.2
-    limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if bool(self.libraries) == (self.features_input is not None):
-            raise UsageError("give either LIBRARY or --features-input, and not both")
-        if self.features_input and self.features_output:
-            raise UsageError("--features-output has nothing to write when --features-input is given")
-        if self.limits.coverage_s is not None and (self.features_input or self.features_output):
-            raise UsageError("--coverage does not go with kept features, which are of whole tracks")
-        if self.vote not in METHODS:
-            raise UsageError(f"--vote must be one of {', '.join(METHODS)}, not {self.vote!r}")
-        for option, value, low, high in (
-            ("--coverage", self.limits.coverage_s, 6, 3600),  # from one stretch (features/chunks.py) on
-            ("--top-k", self.top_k, 1, 1000),
-            ("--batch-size", self.batch_size, 1, 65_536),
-            ("--write-every", self.write_every_s, 0, 3600),
-            ("--max-reject-share", self.max_reject_share, 0, 1),
-            ("--track-timeout", self.limits.stall_s, 1, 3600),  # 0 would set no alarm at all
-        ):
-            if value is not None and not low <= value <= high:
-                raise UsageError(f"{option} must be between {low} and {high}, not {value}")
-        folders = (
-            ("--output", self.output),
-            ("--model", self.model),
-            ("--features-output", self.features_output),
-            ("--features-input", self.features_input),
-        )
-        for option, place in folders:
-            if place == "":
-                raise UsageError(f"{option} '' names no folder: give a path or an address, or leave the option out")
-        libraries = [("LIBRARY", library) for library in self.libraries if not is_manifest(library)]
-        self.engine.check_places([*libraries, *((option, place) for option, place in folders if place)])
-
-
-@dataclasses.dataclass
-class Report:
-    """What a run did; written as run-*.json and shown as the closing table.
-
-    `found` counts every file of the library, `not_audio` those turned down by their suffix, `companions` those that
-    were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
-    `tagged` or `rejected`.
-    """
-
-    run_id: str
-    started_at: str
-    status: str = "running"
-    found: int = 0
-    done_before: int = 0
-    not_audio: int = 0
-    companions: int = 0
-    tagged: int = 0
-    rejected: int = 0
-    audio_s: float = 0.0
-    wall_s: float = 0.0
-    launches: int = 0
-    genres: dict[str, int] = dataclasses.field(default_factory=dict)
-    errors: dict[str, int] = dataclasses.field(default_factory=dict)
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def reject_share(self) -> float:
-        """Rejects among what was analysed in this run; companions such as covers do not count."""
-        analysed = self.tagged + self.rejected
-        return self.rejected / analysed if analysed else 0.0
-
-    def sum_up(self, dataset: Dataset) -> None:
-        """Count what this run has written; of a track that a retried bundle wrote twice, the newest row."""
-        self.tagged, self.audio_s, genres = 0, 0.0, collections.Counter[str]()
-        for table in newest_results_by_file(dataset, ["genre", "duration_s"], run_id=self.run_id):
-            self.tagged += len(table)
-            self.audio_s += pc.sum(table["duration_s"]).as_py() or 0.0
-            genres.update({one["values"]: one["counts"] for one in pc.value_counts(table["genre"]).to_pylist()})
-        errors: dict[int, str] = {}
-        opened: set[int] = set()
-        for table in dataset.tables(REJECTS_DIR, ["track_id", "uri", "stage", "error"], run_id=self.run_id):
-            for track_id, uri, stage, error in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                if not is_companion(uri, stage, error):
-                    errors[hash(track_id)] = error
-                elif stage != "discover":
-                    opened.add(hash(track_id))
-        self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
-        self.companions = len(opened)
-        self.genres = dict(genres)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +62,7 @@ class Job:
     progress: Path | None = None
 
 
-def tag(options: TagOptions, console: Console) -> Report:
+def tag(options: TagOptions, console: Console) -> TagReport:
     """Tag everything that is not done yet. What is written stays, whatever happens later.
 
     Raises:
@@ -206,10 +95,10 @@ class _Run:
         self, options: TagOptions, bundle: Bundle, dataset: Dataset, started: dt.datetime, scratch: Path
     ) -> None:
         self._options, self._bundle, self._dataset, self._started = options, bundle, dataset, started
-        run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        self.report = Report(run_id, started.isoformat(timespec="seconds"))
-        self.report.config = _describe(options, bundle)
-        self.report.versions = _versions()
+        run_id = new_run_id(started)
+        self.report = TagReport(run_id, started.isoformat(timespec="seconds"))
+        self.report.config = describe(options, bundle)
+        self.report.versions = versions()
         self._scratch = scratch
         plan = plan_name(run_id, is_local=options.engine.is_local)
         self._job = Job(options, bundle, dataset, run_id, plan=plan)
@@ -371,7 +260,7 @@ class _Run:
         self._dataset.save_report(report.run_id, dataclasses.asdict(report))
 
 
-def _feature_files(place: str, bundle: Bundle, report: Report) -> list[str]:
+def _feature_files(place: str, bundle: Bundle, report: TagReport) -> list[str]:
     """The files of stored features, checked to be of this model's front end before anything starts."""
     from genrebeam.features.records import count_records, first_record, parse
 
@@ -431,19 +320,3 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
         if options.features_output:
             features = graph.write_features(features, folder_at(options.features_output).uri, run_id, every_s)
     graph.write_results(graph.tag_tracks(features, load, config), dataset, run_id, every_s)
-
-
-def _describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
-    values = dataclasses.asdict(options)
-    values["model_id"], values["model_fingerprint"] = bundle.model_id, bundle.fingerprint
-    values["front_end"] = bundle.front_end.to_dict() | {"fingerprint": bundle.front_end.fingerprint()}
-    return values
-
-
-def _versions() -> dict[str, str]:
-    names = ("genrebeam", "apache-beam", "tensorflow", "keras", "numpy", "pyarrow", "mutagen", "soundfile", "av")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

@@ -20,9 +20,9 @@ from genrebeam.features.chunks import segments_of
 from genrebeam.features.schema import TrackFeatures
 from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
+from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.schema import tag_columns, track_columns
 from genrebeam.pipelines.engine.progress import end, end_with_engine
-from genrebeam.pipelines.storage.copies import bundle_at
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tags into files, as Beam sees it: a thin DoFn over stages/changes.py."""
+"""Tags into files, as Beam sees it: a thin DoFn over apply/batch.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from genrebeam.pipelines.apply.batch import work_batch
+from genrebeam.pipelines.apply.options import Task
+from genrebeam.pipelines.apply.plan import Done, Wanted
 from genrebeam.pipelines.engine.progress import end_with_engine
-from genrebeam.pipelines.stages.changes import Done, Task, Wanted, work_batch
 from genrebeam.pipelines.tags.policy import Outcome
 
 NAMESPACE = "apply"  # of the counters: one for each outcome, and one for each class of errors

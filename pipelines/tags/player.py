@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from genrebeam.features.ffmpeg import open_sound
+from genrebeam.features.filling import sought
 from genrebeam.pipelines.tags.sniff import is_id3v1
 
 _WHOLE_BYTES = 1 << 20  # of smaller files all packets are compared, of others those at both ends, beside the tags
@@ -67,7 +68,7 @@ class _Without:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence])
+        self._at = max(0, sought(offset, whence, at=self._at, size=self.size))
         return self._at
 
     def tell(self) -> int:

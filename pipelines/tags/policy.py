@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from genrebeam.features.errors import UsageError
+from genrebeam.features.ranges import check_range
 from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import keys, letters, same
@@ -52,12 +53,9 @@ class TagPolicy:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise UsageError(f"--write-tags {self.policy}: choose one of {', '.join(POLICIES)}")
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence}: choose a number from 0 to 1")
-        if not 0 <= self.max_unknown <= 1:
-            raise UsageError(f"--max-unknown {self.max_unknown}: choose a number from 0 to 1")
-        if self.max_genres < 1:
-            raise UsageError(f"--max-genres {self.max_genres}: choose 1 or more")
+        check_range("--min-confidence", self.min_confidence, low=0, high=1)
+        check_range("--max-unknown", self.max_unknown, low=0, high=1)
+        check_range("--max-genres", self.max_genres, low=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import tagfiles  # noqa: E402
 
+from genrebeam.pipelines.apply import batch as changes  # noqa: E402
+from genrebeam.pipelines.apply.options import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.jobs import apply  # noqa: E402
-from genrebeam.pipelines.stages import changes  # noqa: E402
-from genrebeam.pipelines.stages.changes import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.tags import opinion  # noqa: E402
 from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
 

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.cli import cli
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.apply import apply_results
-from genrebeam.pipelines.stages.changes import ApplyOptions
 from genrebeam.pipelines.storage.folders import folder_at
 from genrebeam.pipelines.tags.policy import TagPolicy
 from genrebeam.pipelines.tags.read import read_genres

@@ -20,12 +20,12 @@ from rich.console import Console
 
 from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Track
+from genrebeam.pipelines.apply import batch as changes
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.ledger import Ledger, read_rows
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.library.discover import discover
-from genrebeam.pipelines.stages import changes
-from genrebeam.pipelines.stages.changes import ApplyOptions
 from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.tags.policy import TagPolicy
 from genrebeam.pipelines.tags.read import read_genres

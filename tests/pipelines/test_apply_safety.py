@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 
+from genrebeam.pipelines.apply import batch as changes
+from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Ledger
 from genrebeam.pipelines.jobs import apply
 from genrebeam.pipelines.jobs.apply import ApplyReport
 from genrebeam.pipelines.library.discover import discover
-from genrebeam.pipelines.stages import changes
-from genrebeam.pipelines.stages.changes import ApplyOptions
 from genrebeam.pipelines.tags import writer
 from genrebeam.pipelines.tags.change import with_genre
 from genrebeam.pipelines.tags.parse import parse

@@ -11,7 +11,8 @@ import pytest
 import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
 
-from genrebeam.pipelines.stages import changes
+from genrebeam.pipelines.apply import batch as changes
+from genrebeam.pipelines.apply import plan as planning
 from genrebeam.pipelines.tags.read import read_genres, read_tags
 
 
@@ -164,13 +165,13 @@ def test_a_fault_of_ours_costs_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = song(tmp_path)
     other = tagfiles.make(path.parent, "flac", "other")
     tagfiles.results(tmp_path, {p: [("blues", 0.9)] for p in (path, other)}, root=path.parent)
-    parse = changes.parse_source
+    parse = planning.parse_source
 
     def stumble(kind: Any, source: Any) -> Any:
         if source.name.endswith(".mp3"):
             raise RuntimeError("a bug")
         return parse(kind, source)
 
-    monkeypatch.setattr(changes, "parse_source", stumble)
+    monkeypatch.setattr(planning, "parse_source", stumble)
     report = tagfiles.apply_all(tmp_path)
     assert (report.written, dict(report.errors)) == (1, {"RuntimeError": 1})

@@ -26,11 +26,11 @@ from genrebeam.features.schema import Rejection, Track
 from genrebeam.model import shardset
 from genrebeam.model.bundle import DEFAULT
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
+from genrebeam.pipelines.dataset.inputs import shards_at
 from genrebeam.pipelines.dataset.ledger import newest_results, read_rows
 from genrebeam.pipelines.engine.runner import LOCAL_RUNNER, Engine
 from genrebeam.pipelines.jobs import tag
 from genrebeam.pipelines.storage import folders, objects
-from genrebeam.pipelines.storage.copies import shards_at
 from genrebeam.pipelines.storage.folders import folder_at
 
 ROOT = Path(__file__).parents[2]

@@ -21,11 +21,11 @@ from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import UsageError
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines import graph
+from genrebeam.pipelines.apply.options import ApplyOptions, Task
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import shards, tag
 from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
-from genrebeam.pipelines.stages.changes import ApplyOptions, Task
 from genrebeam.pipelines.stages.extract import ExtractConfig
 
 ROOT = Path(__file__).parents[2]

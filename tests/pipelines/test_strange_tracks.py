@@ -108,8 +108,9 @@ def test_a_file_with_a_strange_time_does_not_stop_apply_or_undo(
 def test_rows_that_say_strange_things_do_not_stop_apply(
     uri: str, track_id: str, size: int, mtime_us: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    from genrebeam.pipelines.apply.options import ApplyOptions
+    from genrebeam.pipelines.apply.plan import Wanted, wanted_from_row
     from genrebeam.pipelines.jobs import apply
-    from genrebeam.pipelines.stages.changes import ApplyOptions, Wanted, wanted_from_row
 
     folder = tmp_path_factory.mktemp("rows")
     good = tagfiles.make(folder, "flac")

@@ -21,7 +21,7 @@ from genrebeam.features.extract import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.dataset.plan import plan_name
 from genrebeam.pipelines.engine.runner import Engine
-from genrebeam.pipelines.jobs.tag import TagOptions
+from genrebeam.pipelines.jobs.tag_options import TagOptions
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")

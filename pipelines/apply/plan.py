@@ -1,7 +1,4 @@
-"""A batch of files whose tags change: plan, journal, write. The whole of it for some files, wherever it is worked off.
-
-Locally threads call it (pipelines/jobs/apply.py), on a cluster a DoFn does (stages/write_tags.py). No Beam in here.
-"""
+"""What is to change in one file, or why nothing: reads the file and touches nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from genrebeam.features.errors import NotTaggable, TagError, TrackError, UnreadableFile, UsageError, WriteFailed
+from genrebeam.features.errors import NotTaggable, TagError, UnreadableFile
 from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.apply.options import Task
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import words_of
-from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.journal import Entry, Version
 from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.storage.places import local_path
@@ -28,21 +25,14 @@ from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
 from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
 from genrebeam.pipelines.tags.parse import parse_source
 from genrebeam.pipelines.tags.patch import View, former, restored
-from genrebeam.pipelines.tags.policy import Heard, Outcome, TagPolicy, decide
+from genrebeam.pipelines.tags.policy import Heard, Outcome, decide
 from genrebeam.pipelines.tags.read import TagValues, read_tags
 from genrebeam.pipelines.tags.sniff import Kind, sniff
 from genrebeam.pipelines.tags.writer import (
     Change,
     Identity,
     check_writable,
-    sync_folder,
-    write,
 )
-
-BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
-_FETCHED_BYTES = 256 << 20  # of objects on the local disk at a time, per thread; or one object
-Result = TypeVar("Result")
-HARD_LINKS = ("skip", "break")
 
 
 class ChangedSinceAnalysis(TagError):
@@ -51,38 +41,6 @@ class ChangedSinceAnalysis(TagError):
 
 class EditedSince(TagError):
     """Undo: somebody changed the genre after we wrote it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ApplyOptions:
-    """A validated command line of `genrebeam apply` and of `genrebeam tag --write-tags`.
-
-    Attributes:
-        tags: what may be written where.
-        hard_links: skip files with several names, or break: tag this name and part it from the others.
-        touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
-        dry_run: plan and show, write nothing.
-        yes: do not ask.
-        only_corrected: leave alone the tracks of which no person has said anything.
-
-    Raises:
-        UsageError: a value out of range.
-    """
-
-    tags: TagPolicy = dataclasses.field(default_factory=TagPolicy)
-    hard_links: str = "skip"
-    touch: bool = False
-    dry_run: bool = False
-    yes: bool = False
-    only_corrected: bool = False
-    workers: int = 1
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if self.hard_links not in HARD_LINKS:
-            raise UsageError(f"--hard-links {self.hard_links}: choose one of {', '.join(HARD_LINKS)}")
-        if self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, not {self.workers}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,22 +71,6 @@ class Done:
     @property
     def rejection(self) -> Rejection:
         return Rejection(self.track, "apply", self.error, self.message)
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What a batch has to know, wherever it is worked off.
-
-    Attributes:
-        dataset: the results, whose journal takes the rows.
-        dry_run: stop after planning.
-    """
-
-    dataset: Dataset
-    run_id: str
-    started_at: dt.datetime
-    options: ApplyOptions
-    dry_run: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,101 +128,13 @@ def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
     return Wanted(track, heard, frozenset(versions))
 
 
-def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
-    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file.
-
-    Raises:
-        UsageError: a store cannot be used at all: its package or the credentials are missing.
-    """
-    done: list[Done] = []
-    for part in _parts(batch):
-        with contextlib.ExitStack() as stack:
-            scratch = ""
-            if any(objects.is_object(wanted.track.uri) for wanted in part):
-                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="genrebeam-"))
-            done += _work_part(part, task, scratch)
-    return done
-
-
-def _parts(batch: Sequence[Wanted]) -> Iterator[list[Wanted]]:
-    """A batch in stretches whose objects fit on the local disk together."""
-    part: list[Wanted] = []
-    fetched = 0
-    for wanted in batch:
-        size = wanted.track.size if objects.is_object(wanted.track.uri) else 0
-        if part and size and fetched + size > _FETCHED_BYTES:
-            yield part
-            part, fetched = [], 0
-        part.append(wanted)
-        fetched += size
-    yield part
-
-
-def _work_part(part: Sequence[Wanted], task: Task, scratch: str) -> list[Done]:
-    done: list[Done] = []
-    planned: dict[str, Planned] = {}
-    receipts: list[Entry] = []
-    for wanted in part:
-        result = _guarded(wanted.track, plan, wanted, task, scratch, receipts)
-        if isinstance(result, Done):
-            done.append(result)
-        elif result.target in planned:  # two links to one file
-            done.append(Done(wanted.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
-        else:
-            planned[result.target] = result
-    if task.dry_run:
-        return done + [one.done for one in planned.values()]
-    if entries := [*receipts, *(one.entry for one in planned.values())]:
-        journal.append(task.dataset, entries)
-    receipts = []
-    try:
-        for one in planned.values():
-            failed = _guarded(one.wanted.track, _carry_out, one, receipts)
-            done.append(failed or one.done)
-    finally:
-        if receipts:
-            journal.append(task.dataset, receipts)
-    for folder in {Path(one.change.path).parent for one in planned.values() if not one.original.seen}:
-        sync_folder(folder)
-    return done
-
-
-def _carry_out(one: Planned, receipts: list[Entry]) -> None:
-    """Write a file; of an object the local copy, which then takes the object's place. Raises TagError."""
-    original = one.original
-    with _named(original):
-        write(one.change)
-    if original.seen:
-        now = objects.replace_if_unchanged(original.uri, original.path, original.seen)
-        if now:
-            at = dt.datetime.now(dt.timezone.utc)
-            receipt = dataclasses.replace(one.entry, at=at, action=journal.PUT, mtime_ns_after=now.mtime_us * 1000)
-            receipts.append(receipt)
-
-
 @contextlib.contextmanager
-def _named(original: Original) -> Iterator[None]:
+def named(original: Original) -> Iterator[None]:
     """Let messages name the track: not an object's local copy, nor what a link points at."""
     try:
         yield
     except TagError as error:
         raise type(error)(str(error).replace(original.path, original.uri)) from error
-
-
-def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | Done:
-    """What `act` returns, or the failure of this one file."""
-    try:
-        return act(*arguments)
-    except TrackError as error:
-        name, message = type(error).__name__, str(error)
-    except UsageError:
-        raise
-    except OSError as error:
-        name, message = WriteFailed.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
-    except Exception as error:  # a fault of ours in one strange file must not cost the others
-        name, what = type(error).__name__, " ".join(str(error).split())[:200]
-        message = f"{track.uri}: {name}: {what}; left as it is, please report this"
-    return Done(track, Outcome.FAILED, error=name, message=message)
 
 
 def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Planned | Done:
@@ -296,7 +150,7 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
         UsageError: its store cannot be used.
     """
     original = _original(wanted.track.uri, scratch)
-    with _named(original), Path(original.path).open("rb", buffering=0) as file:
+    with named(original), Path(original.path).open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if original.seen is None:
             original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)

@@ -1,0 +1,41 @@
+"""Bundles and training shards by the place that a user names: a folder, a bucket, or the name of a shipped bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genrebeam.features.errors import UsageError
+from genrebeam.model import shardset
+from genrebeam.model.bundle import DEFAULT, SHIPPED, Bundle, load_config
+from genrebeam.model.shardset import ShardSet
+from genrebeam.pipelines.storage.copies import local_folder
+from genrebeam.pipelines.storage.folders import folder_at
+from genrebeam.pipelines.storage.places import local_path
+
+
+def bundle_at(model: str | None) -> Bundle:
+    """A model bundle: the one that ships under that name, else a folder or a URL; without a word the default one.
+
+    Raises:
+        BundleError: no such bundle, or it is damaged.
+        UsageError: the bucket cannot be listed.
+        UnreadableFile: an object cannot be fetched.
+    """
+    if model is None:
+        return load_config(DEFAULT)
+    return load_config(SHIPPED[model] if model in SHIPPED and not Path(model).exists() else local_folder(model))
+
+
+def shards_at(place: str) -> ShardSet:
+    """A set of training shards in a folder, or a copy of one in a bucket.
+
+    Raises:
+        UsageError: none is there, it is damaged, or the bucket cannot be listed.
+        UnreadableFile: an object cannot be fetched.
+    """
+    path = local_path(place)
+    if path is None:
+        if shardset.DATASET not in folder_at(place).names():
+            raise UsageError(f"{place}: no {shardset.DATASET}; give a folder that `genrebeam shards` has written")
+        path = local_folder(place)
+    return shardset.load(path)
