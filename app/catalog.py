@@ -71,7 +71,7 @@ class Catalog:
     def __str__(self) -> str:
         return str(self._dataset)
 
-    def view(self) -> View:
+    def view(self) -> CatalogView:
         """The catalog as it is now: others' corrections at once, their results after half a minute at the latest."""
         with self._lock:
             now = time.monotonic()
@@ -81,7 +81,7 @@ class Catalog:
                     self._tracks = newest_results(self._dataset, _COLUMNS)
                     self._files = files
                 self._looked_at = now
-            return View(self._tracks, dict(self._corrections.refresh().newest))
+            return CatalogView(self._tracks, dict(self._corrections.refresh().newest))
 
     def say(self, track_id: str, genre: str | None, *, by: str) -> None:
         """Correct a track, or withdraw what was said of it; raises UsageError and OSError."""
@@ -89,7 +89,7 @@ class Catalog:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class View:
+class CatalogView:
     """A catalog at one moment.
 
     Attributes:
@@ -184,7 +184,7 @@ class Numbers:
     damaged: list[tuple[str, float]]
 
 
-def numbers(view: View, *, folders: int = 200, damaged: int = 100) -> Numbers:
+def numbers(view: CatalogView, *, folders: int = 200, damaged: int = 100) -> Numbers:
     """Counted anew at each call; a hundred thousand tracks take a tenth of a second or two."""
     table = view.tracks
     counting = view.counting()

@@ -41,7 +41,7 @@ class Sound(NamedTuple):
     cut: int = 0
 
 
-class Shown(NamedTuple):
+class HeardTrack(NamedTuple):
     """A track that was heard, with its picture and its sound."""
 
     heard: Heard
@@ -80,7 +80,7 @@ class Hearing:
             self.tagger.hear([])
             import matplotlib.figure  # noqa: F401
 
-    def show(self, uri: str) -> Shown:
+    def show(self, uri: str) -> HeardTrack:
         """A file or an object of the catalog; raises TrackError, with a sentence for people."""
         with local_copy(uri) as path:
             try:
@@ -88,7 +88,7 @@ class Hearing:
             except FileNotFoundError:
                 raise UnreadableFile(f"{uri}: not there any more") from None
 
-    def show_upload(self, name: str, data: bytes) -> Shown:
+    def show_upload(self, name: str, data: bytes) -> HeardTrack:
         """A file that somebody sent; it lies on the disk only while it is heard. Raises TrackError."""
         with TemporaryDirectory(prefix="genrebeam-") as folder:
             path = Path(folder, safe_name(name))
@@ -98,12 +98,12 @@ class Hearing:
             except GenrebeamError as error:
                 raise type(error)(str(error).replace(f"{folder}/", "")) from None
 
-    def _show(self, path: Path) -> Shown:
+    def _show(self, path: Path) -> HeardTrack:
         with self._lock:
             features = self.tagger.features(path)
             heard = self.tagger.decide(features)
             drawn = picture(features, heard, self.tagger.front_end)
-        return Shown(heard, drawn, playable(path, features.audio))
+        return HeardTrack(heard, drawn, playable(path, features.audio))
 
 
 def safe_name(name: str) -> str:

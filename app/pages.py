@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from genrebeam.app import charts
-from genrebeam.app.catalog import ORDERS, Filter, View, numbers
-from genrebeam.app.hearing import Shown
+from genrebeam.app.catalog import ORDERS, CatalogView, Filter, numbers
+from genrebeam.app.hearing import HeardTrack
 from genrebeam.app.served import served
 from genrebeam.features.errors import GenrebeamError
 from genrebeam.model.voting import UNKNOWN
@@ -109,7 +109,7 @@ def _catalog_page() -> None:
             st.info("Choose a track. Then Space plays it, Y says it is right, 1 to 0 correct it, N is the next.")
 
 
-def _filter(view: View) -> Filter:
+def _filter(view: CatalogView) -> Filter:
     with st.sidebar:
         text = st.text_input("Search", placeholder="part of a name")
         folder = st.text_input("Folder", placeholder="how its name begins", key="folder")
@@ -125,7 +125,7 @@ def _filter(view: View) -> Filter:
     return wanted
 
 
-def _list(view: View, rows: NDArray[np.int64], at: int | None) -> None:
+def _list(view: CatalogView, rows: NDArray[np.int64], at: int | None) -> None:
     last = max(0, (len(rows) - 1) // _LISTED)
     page = min(st.session_state.get("page", 0), last)
     shown = view.page(rows[page * _LISTED : (page + 1) * _LISTED])
@@ -173,7 +173,7 @@ def _go_to_page(page: int) -> None:
     st.session_state["page"] = page
 
 
-def _track(view: View, track_id: str, rows: NDArray[np.int64], at: int | None) -> None:
+def _track(view: CatalogView, track_id: str, rows: NDArray[np.int64], at: int | None) -> None:
     row = view.track(track_id)
     if row is None:
         st.warning(_UNKNOWN)
@@ -237,7 +237,9 @@ def _state_line(row: dict[str, Any], said: Correction | None) -> None:
         st.markdown(" · ".join(parts))
 
 
-def _correct(view: View, track_id: str, heard: str | None, said: Correction | None, following: str | None) -> None:
+def _correct(
+    view: CatalogView, track_id: str, heard: str | None, said: Correction | None, following: str | None
+) -> None:
     catalog = served().catalog
     assert catalog is not None
 
@@ -281,7 +283,7 @@ def _correct(view: View, track_id: str, heard: str | None, said: Correction | No
     )  # fmt: skip
 
 
-def _words(view: View) -> list[str]:
+def _words(view: CatalogView) -> list[str]:
     """The model's genres, then the words that people use most beside them."""
     labels = [*served().hearing.labels]
     known = {same(label) for label in labels}
@@ -291,7 +293,7 @@ def _words(view: View) -> list[str]:
     return labels + [word for word, _ in own.most_common(_OWN_WORDS)]
 
 
-def _play_and_draw(shown: Shown, name: str, *, autoplay: bool) -> None:
+def _play_and_draw(shown: HeardTrack, name: str, *, autoplay: bool) -> None:
     st.audio(shown.sound.data, format=shown.sound.mime, autoplay=autoplay)
     if shown.sound.cut:
         st.caption(f"The player has the first {shown.sound.cut // 60} minutes.")
@@ -315,7 +317,7 @@ def _play_and_draw(shown: Shown, name: str, *, autoplay: bool) -> None:
     )
 
 
-def _remembered(slot: DeltaGenerator, kind: str, key: str, make: Callable[[], Shown]) -> Shown | str:
+def _remembered(slot: DeltaGenerator, kind: str, key: str, make: Callable[[], HeardTrack]) -> HeardTrack | str:
     """What was heard of the track that this visitor looks at, or a sentence that says why not. The latest is kept."""
     known = st.session_state.get(f"shown-{kind}")
     if known is None or known[0] != key:

@@ -64,7 +64,7 @@ class AudioBlock:
 
 
 @dataclasses.dataclass
-class Heard:
+class DecodeProgress:
     """How much of a file was decoded, kept up to date while its blocks are taken.
 
     Attributes:
@@ -102,7 +102,7 @@ class AudioStream:
     blocks: Iterator[AudioBlock]
     length_s: float
     stretch: Callable[[float, float], AudioBlock]
-    heard: Heard = dataclasses.field(default_factory=Heard)
+    heard: DecodeProgress = dataclasses.field(default_factory=DecodeProgress)
 
 
 class _Forward(soundfile.SoundFile):
@@ -130,7 +130,7 @@ def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator
     """
     with contextlib.ExitStack() as stack:
         raw: Any = source if isinstance(source, FillingFile) else stack.enter_context(open(source, "rb"))
-        heard = Heard()
+        heard = DecodeProgress()
         try:
             file = stack.enter_context(_Forward(raw if raw is source else os.dup(raw.fileno()), closefd=True))
         except soundfile.LibsndfileError:
@@ -146,7 +146,7 @@ def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator
 
 
 def _sndfile_blocks(
-    file: soundfile.SoundFile, raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard
+    file: soundfile.SoundFile, raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgress
 ) -> Iterator[AudioBlock]:
     """What libsndfile decodes; where it stops before the file does, FFmpeg's from there on."""
     reason: RuntimeError | None = None
@@ -177,7 +177,7 @@ def _sndfile_stretch(file: soundfile.SoundFile, at_s: float, duration_s: float) 
     return AudioBlock(samples[first - start :], file.samplerate)
 
 
-def _after(blocks: Iterator[AudioBlock], already_s: float, heard: Heard) -> Iterator[AudioBlock]:
+def _after(blocks: Iterator[AudioBlock], already_s: float, heard: DecodeProgress) -> Iterator[AudioBlock]:
     """Blocks without those samples that the first decoder delivered."""
     heard.decoded_s = 0.0
     at_s = 0.0
@@ -203,7 +203,7 @@ def _is_near_end(raw: BinaryIO, tail_bytes: int) -> bool:
     return False
 
 
-def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: Heard) -> AudioStream:
+def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgress) -> AudioStream:
     import av  # a tenth of a second, and most libraries never need it
 
     raw.seek(0)
@@ -259,7 +259,7 @@ def _ffmpeg_stretch(container: Any, stream: Any, at_s: float, duration_s: float)
     return AudioBlock(np.concatenate(parts, axis=1)[:, skip : skip + round(duration_s * rate)].T, rate)
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: Heard) -> Iterator[AudioBlock]:
+def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: DecodeProgress) -> Iterator[AudioBlock]:
     """Frames of an FFmpeg stream gathered into blocks. Damaged packets are passed over, as players do."""
     import av
 
@@ -280,7 +280,7 @@ def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: Heard) -
         yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
 
 
-def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: Heard) -> Iterator[Any]:
+def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: DecodeProgress) -> Iterator[Any]:
     bad = delivered = lost_bytes = 0
     read_bytes, read_ticks, end = 0, 0, None
     # Of the stream and in seconds, once: fractions for each packet take as long as half the decoding.

@@ -13,8 +13,8 @@ import apache_beam as beam
 from genrebeam.features.schema import Rejection, Track, TrackFeatures
 from genrebeam.model.predictor import Predictor
 from genrebeam.pipelines.apply.batch import BATCH
-from genrebeam.pipelines.apply.options import Task
-from genrebeam.pipelines.apply.plan import Done, Wanted, wanted_from_row
+from genrebeam.pipelines.apply.options import ApplyRun
+from genrebeam.pipelines.apply.plan import TagJob, TagResult, job_from_row
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from genrebeam.pipelines.stages.extract import REJECTED, ExtractConfig, ExtractFeatures, ParseFeatures, ReadRecords
 from genrebeam.pipelines.stages.plan import NameParts, ReadPart
@@ -104,12 +104,12 @@ def write_features(
 
 
 def apply_tags(
-    pipeline: beam.Pipeline, folder: str, name: str, task: Task, progress_path: str | None = None
-) -> beam.PCollection[Done]:
-    """Write tags into the files of a plan, whose rows `wanted_from_row` understands."""
+    pipeline: beam.Pipeline, folder: str, name: str, run: ApplyRun, progress_path: str | None = None
+) -> beam.PCollection[TagResult]:
+    """Write tags into the files of a plan, whose rows `job_from_row` understands."""
     return (
         read_plan(pipeline, folder, name)
-        | "As wanted tags" >> beam.Map(wanted_from_row).with_output_types(Wanted)
+        | "As tag jobs" >> beam.Map(job_from_row).with_output_types(TagJob)
         | "In journal batches" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
-        | "Write tags" >> beam.ParDo(WriteTags(task, progress_path)).with_output_types(Done)
+        | "Write tags" >> beam.ParDo(WriteTags(run, progress_path)).with_output_types(TagResult)
     )

@@ -340,6 +340,6 @@ def apply_all(
 ) -> ApplyReport:
     """Apply a results dataset, or undo it, without asking."""
     tags = TagPolicy(policy=policy, respect_edits=respect_edits)
-    task = apply.new_task(output_dir, ApplyOptions(tags=tags, yes=True, **options))
+    task = apply.new_run(output_dir, ApplyOptions(tags=tags, yes=True, **options))
     read = apply.batches_of_journal if undo else apply.batches_of_results
     return apply.work(read(output_dir).batches, task)

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from genrebeam.features.errors import TrackError, UsageError, WriteFailed
 from genrebeam.features.schema import Track
-from genrebeam.pipelines.apply.options import Task
-from genrebeam.pipelines.apply.plan import Done, Planned, Wanted, named, plan
+from genrebeam.pipelines.apply.options import ApplyRun
+from genrebeam.pipelines.apply.plan import Planned, TagJob, TagResult, named, plan
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.journal import Entry
 from genrebeam.pipelines.storage import objects
@@ -31,60 +31,60 @@ _FETCHED_BYTES = 256 << 20  # of objects on the local disk at a time, per thread
 Result = TypeVar("Result")
 
 
-def work_batch(batch: Sequence[Wanted], task: Task) -> list[Done]:
+def work_batch(batch: Sequence[TagJob], run: ApplyRun) -> list[TagResult]:
     """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file.
 
     Raises:
         UsageError: a store cannot be used at all: its package or the credentials are missing.
     """
-    done: list[Done] = []
+    done: list[TagResult] = []
     for part in _parts(batch):
         with contextlib.ExitStack() as stack:
             scratch = ""
-            if any(objects.is_object(wanted.track.uri) for wanted in part):
+            if any(objects.is_object(job.track.uri) for job in part):
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="genrebeam-"))
-            done += _work_part(part, task, scratch)
+            done += _work_part(part, run, scratch)
     return done
 
 
-def _parts(batch: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+def _parts(batch: Sequence[TagJob]) -> Iterator[list[TagJob]]:
     """A batch in stretches whose objects fit on the local disk together."""
-    part: list[Wanted] = []
+    part: list[TagJob] = []
     fetched = 0
-    for wanted in batch:
-        size = wanted.track.size if objects.is_object(wanted.track.uri) else 0
+    for job in batch:
+        size = job.track.size if objects.is_object(job.track.uri) else 0
         if part and size and fetched + size > _FETCHED_BYTES:
             yield part
             part, fetched = [], 0
-        part.append(wanted)
+        part.append(job)
         fetched += size
     yield part
 
 
-def _work_part(part: Sequence[Wanted], task: Task, scratch: str) -> list[Done]:
-    done: list[Done] = []
+def _work_part(part: Sequence[TagJob], run: ApplyRun, scratch: str) -> list[TagResult]:
+    done: list[TagResult] = []
     planned: dict[str, Planned] = {}
     receipts: list[Entry] = []
-    for wanted in part:
-        result = _guarded(wanted.track, plan, wanted, task, scratch, receipts)
-        if isinstance(result, Done):
+    for job in part:
+        result = _guarded(job.track, plan, job, run, scratch, receipts)
+        if isinstance(result, TagResult):
             done.append(result)
         elif result.target in planned:  # two links to one file
-            done.append(Done(wanted.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
+            done.append(TagResult(job.track, Outcome.SAME, result.entry.after.genres, result.entry.after.genres))
         else:
             planned[result.target] = result
-    if task.dry_run:
+    if run.dry_run:
         return done + [one.done for one in planned.values()]
     if entries := [*receipts, *(one.entry for one in planned.values())]:
-        journal.append(task.dataset, entries)
+        journal.append(run.dataset, entries)
     receipts = []
     try:
         for one in planned.values():
-            failed = _guarded(one.wanted.track, _carry_out, one, receipts)
+            failed = _guarded(one.job.track, _carry_out, one, receipts)
             done.append(failed or one.done)
     finally:
         if receipts:
-            journal.append(task.dataset, receipts)
+            journal.append(run.dataset, receipts)
     for folder in {Path(one.change.path).parent for one in planned.values() if not one.original.seen}:
         sync_folder(folder)
     return done
@@ -103,7 +103,7 @@ def _carry_out(one: Planned, receipts: list[Entry]) -> None:
             receipts.append(receipt)
 
 
-def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | Done:
+def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | TagResult:
     """What `act` returns, or the failure of this one file."""
     try:
         return act(*arguments)
@@ -116,4 +116,4 @@ def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Resul
     except Exception as error:  # a fault of ours in one strange file must not cost the others
         name, what = type(error).__name__, " ".join(str(error).split())[:200]
         message = f"{track.uri}: {name}: {what}; left as it is, please report this"
-    return Done(track, Outcome.FAILED, error=name, message=message)
+    return TagResult(track, Outcome.FAILED, error=name, message=message)

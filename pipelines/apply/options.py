@@ -45,8 +45,8 @@ class ApplyOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """What a batch has to know, wherever it is worked off.
+class ApplyRun:
+    """One run of `apply` or `undo`, as every batch of it has to know it, on whichever machine.
 
     Attributes:
         dataset: the results, whose journal takes the rows.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from genrebeam.features.errors import NotTaggable, TagError, UnreadableFile
 from genrebeam.features.schema import Rejection, Track
-from genrebeam.pipelines.apply.options import Task
+from genrebeam.pipelines.apply.options import ApplyRun
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import words_of
 from genrebeam.pipelines.dataset.journal import Entry, Version
@@ -24,8 +24,8 @@ from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
 from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
 from genrebeam.pipelines.tags.parse import parse_source
-from genrebeam.pipelines.tags.patch import View, former, restored
-from genrebeam.pipelines.tags.policy import Heard, Outcome, decide
+from genrebeam.pipelines.tags.patch import PatchedSource, former, restored
+from genrebeam.pipelines.tags.policy import Outcome, Prediction, decide
 from genrebeam.pipelines.tags.read import TagValues, read_tags
 from genrebeam.pipelines.tags.sniff import Kind, sniff
 from genrebeam.pipelines.tags.writer import (
@@ -44,22 +44,22 @@ class EditedSince(TagError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """One file with what is to be done to it: write what was `heard`, or undo what the `entries` say.
+class TagJob:
+    """One file and what is to be done to it: write the tags of a `prediction`, or undo the changes in `entries`.
 
     Attributes:
-        versions: sizes and times of the file that was heard, with and without our tags.
+        versions: sizes and times of the analysed file, with and without our tags.
     """
 
     track: Track
-    heard: Heard | None = None
+    prediction: Prediction | None = None
     versions: frozenset[Version] = frozenset()
     entries: tuple[Entry, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
-    """What became of one file; `error` is set exactly where the outcome is FAILED."""
+class TagResult:
+    """What became of one file; `error` and `message` are set exactly where the outcome is FAILED."""
 
     track: Track
     outcome: Outcome
@@ -97,7 +97,7 @@ class Original:
 class Planned:
     """A change that waits to be made, with the journal's row about it."""
 
-    wanted: Wanted
+    job: TagJob
     original: Original
     entry: Entry
     change: Change
@@ -108,24 +108,24 @@ class Planned:
         return self.original.uri if self.original.seen else self.original.path
 
     @property
-    def done(self) -> Done:
-        return Done(self.wanted.track, Outcome.WRITE, self.entry.before.genres, self.entry.after.genres)
+    def done(self) -> TagResult:
+        return TagResult(self.job.track, Outcome.WRITE, self.entry.before.genres, self.entry.after.genres)
 
 
-def wanted_from_row(row: Mapping[str, Any]) -> Wanted:
-    """A row of `results_to_write` as something to write."""
+def job_from_row(row: Mapping[str, Any]) -> TagJob:
+    """A row of `results_to_write` as a job."""
     track = Track(row["uri"], row["track_id"], row["size"], row["mtime_us"] / 1e6)
     first = [(row["genre"], float(row["confidence"]))] if row["genre"] else []
     others = [(item["genre"], float(item["score"])) for item in row["top"] or [] if item["genre"] != row["genre"]]
-    heard = Heard(
+    prediction = Prediction(
         (*first, *others), row["model_id"] or "", row["model_fingerprint"] or "", row["processed_at"],
         unknown=row["unknown"] or 0.0,
     )  # fmt: skip
     if row["correction"]:
         said = tuple((word, 1.0) for word in words_of(row["correction"]["genre"]))
-        heard = Heard(said, "correction", "", row["correction"]["at"], corrected=True)
+        prediction = Prediction(said, "correction", "", row["correction"]["at"], corrected=True)
     versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
-    return Wanted(track, heard, frozenset(versions))
+    return TagJob(track, prediction, frozenset(versions))
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def named(original: Original) -> Iterator[None]:
         raise type(error)(str(error).replace(original.path, original.uri)) from error
 
 
-def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Planned | Done:
+def plan(job: TagJob, run: ApplyRun, scratch: str, receipts: list[Entry]) -> Planned | TagResult:
     """What to change in one file, or why nothing. Reads the file and touches nothing.
 
     Args:
@@ -149,21 +149,23 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
         OSError: it cannot be read.
         UsageError: its store cannot be used.
     """
-    original = _original(wanted.track.uri, scratch)
+    original = _original(job.track.uri, scratch)
     with named(original), Path(original.path).open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if original.seen is None:
             original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)
         if not abs(original.mtime_ns) < 2**63:  # nanoseconds from 1678 to 2262 fit into the journal
-            raise UnreadableFile(f"{original.path}: its modification time is none that can be kept; touch it")
+            raise UnreadableFile(
+                f"{original.path}: its modification time is invalid (before 1678 or after 2262); touch it"
+            )
         current = read_tags(file)
-        goal = (_goal_of_apply if wanted.heard else _goal_of_undo)(wanted, task, current, original)
+        goal = (_goal_of_apply if job.prediction else _goal_of_undo)(job, run, current, original)
         entry = Entry(
-            uri=wanted.track.uri,
-            track_id=wanted.track.track_id,
-            run_id=task.run_id,
+            uri=job.track.uri,
+            track_id=job.track.track_id,
+            run_id=run.run_id,
             at=dt.datetime.now(dt.timezone.utc),
-            action=journal.APPLY if wanted.heard else journal.UNDO,
+            action=journal.APPLY if job.prediction else journal.UNDO,
             before=current,
             after=goal.values,
             tags_before=(),
@@ -176,9 +178,9 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
         if goal.put_over:
             receipts.append(_receipt_of(entry, goal.put_over))
         if goal.outcome is not Outcome.WRITE:
-            return Done(wanted.track, goal.outcome, current.genres, current.genres)
+            return TagResult(job.track, goal.outcome, current.genres, current.genres)
         if original.seen is None:
-            check_writable(original.path, status, break_hard_links=task.options.hard_links == "break")
+            check_writable(original.path, status, break_hard_links=run.options.hard_links == "break")
         kind, source = sniff(file), Source(file)
         container = parse_source(kind, source)
         tags, splices = _taken_back(kind, source, goal.take_back) or _with_tags(container, goal.tags(container))
@@ -190,13 +192,13 @@ def plan(wanted: Wanted, task: Task, scratch: str, receipts: list[Entry]) -> Pla
             splices=tuple(splices),
             temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
             mtime_ns=goal.mtime_ns,
-            is_undo=not wanted.heard,
+            is_undo=not job.prediction,
         )
-        kept = former(source, container, change.splices) if wanted.heard else None
+        kept = former(source, container, change.splices) if job.prediction else None
     entry = dataclasses.replace(entry, tags_before=keep(container), size_after=change.size_after, former=kept)
     if original.seen is None:
         entry = dataclasses.replace(entry, mtime_ns_after=goal.mtime_ns, temporary=change.temporary)
-    return Planned(wanted, original, entry, change)
+    return Planned(job, original, entry, change)
 
 
 def _with_tags(container: Container, tags: Sequence[Tag]) -> tuple[Sequence[Tag], list[Splice]]:
@@ -207,7 +209,7 @@ def _taken_back(
     kind: Kind | None, source: Source, entries: Sequence[Entry]
 ) -> tuple[Sequence[Tag], Sequence[Splice]] | None:
     """Changes undone byte for byte, the newest first; None where the file is not as they left it."""
-    view: View | None = View(source) if entries else None
+    view: PatchedSource | None = PatchedSource(source) if entries else None
     for entry in entries:
         if view is None or entry.former is None:
             return None
@@ -242,7 +244,7 @@ def _original(uri: str, scratch: str) -> Original:
 
 
 def _receipt_of(entry: Entry, put_over: Version) -> Entry:
-    """The row that a killed run owes about the object of an entry, which it had put over an earlier version."""
+    """The row that a killed run failed to write about an object that it had already replaced."""
     size, mtime_us = put_over
     return dataclasses.replace(
         entry,
@@ -256,11 +258,14 @@ def _receipt_of(entry: Entry, put_over: Version) -> Entry:
 
 
 class _Goal(NamedTuple):
-    """What shall become of a file: unless `outcome` is WRITE, nothing.
+    """What a file should become. Unless `outcome` is WRITE it stays as it is.
 
-    `values` is what reading it shall give, `tags` makes its tags, `mtime_ns` is the time it shall bear. `put_over`:
-    the object is one that we put over this version, and perhaps it was never written down. `take_back`: the changes to
-    be taken back byte for byte where that can be done, the newest first; `tags` is for where it cannot.
+    Attributes:
+        values: what reading the file should give afterwards.
+        tags: makes the new tags from the container that was read.
+        mtime_ns: the modification time to set.
+        put_over: set where we replaced this version of an object and the journal may not have a row of it.
+        take_back: changes to undo byte for byte, the newest first; where that is impossible, `tags` is used.
     """
 
     outcome: Outcome
@@ -271,37 +276,35 @@ class _Goal(NamedTuple):
     take_back: tuple[Entry, ...] = ()
 
 
-def _goal_of_apply(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
-    assert wanted.heard
-    decision = decide(current, wanted.heard, task.options.tags)
-    known, put_over = original.version in wanted.versions, None
-    if not known and current.provenance and (original.size, None) in wanted.versions:
-        known, put_over = True, (wanted.track.size, round(wanted.track.mtime * 1e6))
+def _goal_of_apply(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
+    assert job.prediction
+    decision = decide(current, job.prediction, run.options.tags)
+    known, put_over = original.version in job.versions, None
+    if not known and current.provenance and (original.size, None) in job.versions:
+        known, put_over = True, (job.track.size, round(job.track.mtime * 1e6))
     values = decision.values
     if values is None:
         return _Goal(decision.outcome, current, put_over=put_over)
     if not known:
-        raise ChangedSinceAnalysis(
-            f"{wanted.track.uri}: it changed after it was analysed; run `genrebeam tag` again to have it heard anew"
-        )
-    mtime_ns = int(task.started_at.timestamp() * 1e6) * 1000 if task.options.touch else original.mtime_ns
+        raise ChangedSinceAnalysis(f"{job.track.uri}: it changed after it was analysed; run `genrebeam tag` again")
+    mtime_ns = int(run.started_at.timestamp() * 1e6) * 1000 if run.options.touch else original.mtime_ns
     tags = functools.partial(with_genre, genres=values.genres, provenance=values.provenance)
     return _Goal(decision.outcome, values, tags, mtime_ns, put_over)
 
 
-def _goal_of_undo(wanted: Wanted, task: Task, current: TagValues, original: Original) -> _Goal:
+def _goal_of_undo(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
     first = latest = None
     values, ours_in_file = current, []
-    for entry in sorted(wanted.entries, key=lambda entry: entry.at, reverse=True):
+    for entry in sorted(job.entries, key=lambda entry: entry.at, reverse=True):
         if entry.after == values:  # one of ours; before it there may have been another of ours
             first, latest, values = entry, latest or entry, entry.before
             ours_in_file.append(entry)
     if first is None or latest is None:
-        if any(entry.before.genres == current.genres for entry in wanted.entries):
+        if any(entry.before.genres == current.genres for entry in job.entries):
             return _Goal(Outcome.NOTHING, current)
         raise EditedSince(
-            f"{wanted.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
-            f"{'; '.join(wanted.entries[-1].after.genres)}: somebody changed it, so it stays"
+            f"{job.track.uri}: its genre is {'; '.join(current.genres) or 'gone'} and not, with our mark, "
+            f"{'; '.join(job.entries[-1].after.genres)}: somebody changed it, so it stays"
         )
     untouched = (original.size, original.mtime_ns) == (latest.size_after, latest.mtime_ns_after)
     mtime_ns = first.mtime_ns_before if untouched else original.mtime_ns

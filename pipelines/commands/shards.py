@@ -22,7 +22,7 @@ from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.shards import (
     AudioSource,
-    Source,
+    FeatureSource,
     StoredLogMels,
     corrected_tracks,
     plan,
@@ -114,7 +114,7 @@ def _inputs(
     sure: float | None,
     claims: str | None,
     front_end: FrontEnd,
-) -> tuple[list[Track], dict[str, Labels], Source]:
+) -> tuple[list[Track], dict[str, Labels], FeatureSource]:
     meanings = None
     if claims is not None:
         try:

@@ -146,7 +146,7 @@ class Origins:
         """Keys of versions to those of the versions that were there before we ever wrote to the files."""
         return [self.roots.get(key, key) for key in keys]
 
-    def families(self, place: Dataset | str | os.PathLike[str]) -> Families:
+    def file_versions(self, place: Dataset | str | os.PathLike[str]) -> FileVersions:
         """What came of each original version; raises LedgerError."""
         rows = [np.empty((0, 3), np.int64)]
         for table in Dataset.at(place).tables(JOURNAL_DIR, _CHANGE):
@@ -158,11 +158,11 @@ class Origins:
                 for root, (size, mtime_us) in zip(roots, versions, strict=True)
             ]
             rows.append(np.array(told, np.int64).reshape(-1, 3))
-        return Families(np.unique(np.concatenate(rows), axis=0))
+        return FileVersions(np.unique(np.concatenate(rows), axis=0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Families:
+class FileVersions:
     """All versions that tags of ours have made of a file.
 
     Attributes:

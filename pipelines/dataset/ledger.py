@@ -26,8 +26,9 @@ from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_PLACE, _COVERAGE = 1, 2  # the second and the third thing that `Ledger.tagged` says
-_ALL = np.iinfo(np.int64).max  # more milliseconds than anything has
+_ANALYSIS, _URI, _COVERAGE_MS = range(3)  # columns of `Ledger.tagged`
+_VERSION = 0  # the column of `Ledger.rejected`
+_ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
@@ -48,7 +49,7 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
         run_id: look at what this run has written only.
     """
     dataset = Dataset.at(place)
-    told = np.empty(0, np.int64)
+    yielded = np.empty(0, np.int64)
     while True:
         keys, when, _, rows = _read_keys(dataset, RESULTS_DIR, run_id=run_id)
         speaking = newest(keys, when)
@@ -57,7 +58,7 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
         at = find(keys[speaking], rejected[latest])
         if len(latest):
             speaking = speaking[(at < 0) | (rejected_when[latest][at] <= when[speaking])]
-        speaking = np.sort(speaking[~np.isin(keys[speaking], told)])
+        speaking = np.sort(speaking[~np.isin(keys[speaking], yielded)])
         end = 0
         for name, count in rows.items():
             start, end = end, end + count
@@ -67,7 +68,7 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
                     table = dataset.read(RESULTS_DIR, name, columns)
                 except MergedMeanwhile:
                     break
-                told = np.append(told, keys[own])
+                yielded = np.append(yielded, keys[own])
                 yield table.take(pa.array(own - start))
         else:
             return
@@ -76,21 +77,21 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
 def _read_keys(
     dataset: Dataset,
     kind: str,
-    says: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
+    values_of: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
-    """Of all rows of a kind: keys of their tracks, times, what `says` makes of them, and how many each file has.
+    """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
     A tag that could not be written says nothing about what was heard, so such rejects are left out.
 
     Args:
-        says: a table to any number of keys for each row, [rows, keys].
+        values_of: a table to any number of columns, int64 [rows, columns].
     """
 
     def read(table: pa.Table) -> tuple[Keys, NDArray[np.int64], Keys]:
         times = table["processed_at"].cast(pa.int64()).to_numpy()
-        return keys_of(table["track_id"].to_pylist()), times, says(table)
+        return keys_of(table["track_id"].to_pylist()), times, values_of(table)
 
     needed = ["track_id", "processed_at", *columns, *(["stage"] if kind == REJECTS_DIR else [])]
     parts, lengths = [read(schema_of(kind, needed).empty_table())], {}
@@ -141,24 +142,29 @@ def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Known:
-    """Keys of tracks, sorted, and for each the keys of what its newest row says, one column for each thing."""
+    """The newest row of each track, as keys.
+
+    Attributes:
+        keys: of the tracks, sorted.
+        rows: int64 [tracks, columns], the values of the newest rows.
+    """
 
     keys: Keys
-    says: Keys
+    rows: Keys
 
     @classmethod
-    def of(cls, keys: Keys, when: NDArray[np.int64], says: Keys, *_: Any) -> _Known:
-        rows = newest(keys, when)
-        return cls(keys[rows], says[rows])
+    def of(cls, keys: Keys, when: NDArray[np.int64], rows: Keys, *_: Any) -> _Known:
+        last = newest(keys, when)
+        return cls(keys[last], rows[last])
 
-    def confirms(self, keys: Keys, says: Keys, thing: int = 0) -> NDArray[np.bool_]:
-        """Whether each track's newest row says just that."""
-        return self.knows(keys) & (self.told(keys, thing) == says)
+    def matches(self, keys: Keys, column: int, values: Keys) -> NDArray[np.bool_]:
+        """Whether each track has a row, and the newest has this value in a column."""
+        return self.knows(keys) & (self.values(keys, column) == values)
 
-    def told(self, keys: Keys, thing: int) -> Keys:
-        """What each track's newest row says; anything where it has none."""
+    def values(self, keys: Keys, column: int) -> Keys:
+        """The value of each track's newest row in a column; undefined where it has none."""
         at = find(keys, self.keys)
-        return self.says[at, thing] if len(self.keys) else np.zeros(len(keys), np.int64)
+        return self.rows[at, column] if len(self.keys) else np.zeros(len(keys), np.int64)
 
     def knows(self, keys: Keys) -> NDArray[np.bool_]:
         """Whether each track has a row."""
@@ -170,9 +176,9 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: what its newest result says: version before any tag of ours, model fingerprint, vote; its place; and how
-            much of it was heard.
-        rejected: what its newest reject says: version.
+        tagged: of its newest result, three columns: key of (version before any tag of ours, model fingerprint, vote);
+            key of the uri; milliseconds that were analysed.
+        rejected: of its newest reject, one column: key of the version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
@@ -203,21 +209,23 @@ class Ledger:
         """Whether these versions of files, with the columns of a Track, have results of this model and this vote.
 
         Args:
-            coverage_s: at least so much has to have been heard; None for all.
+            coverage_s: at least so many seconds have to have been analysed; None for the whole track.
         """
         roots = self.origins.of(_versions(tracks).tolist())
-        says = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
+        analyses = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
         keys = keys_of(tracks["track_id"].to_pylist())
-        return self.tagged.confirms(keys, says) & (self.tagged.told(keys, _COVERAGE) >= _milliseconds(coverage_s))
+        return self.tagged.matches(keys, _ANALYSIS, analyses) & (
+            self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
+        )
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
-        """Which tracks have a result that says they are elsewhere."""
+        """Which tracks have a result, under another uri."""
         keys = keys_of(tracks["track_id"].to_pylist())
-        return self.tagged.knows(keys) & ~self.tagged.confirms(keys, keys_of(tracks["uri"].to_pylist()), _PLACE)
+        return self.tagged.knows(keys) & ~self.tagged.matches(keys, _URI, keys_of(tracks["uri"].to_pylist()))
 
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Whether these versions of files were turned down; another model would not decode them either."""
-        return self.rejected.confirms(keys_of(tracks["track_id"].to_pylist()), _versions(tracks))
+        return self.rejected.matches(keys_of(tracks["track_id"].to_pylist()), _VERSION, _versions(tracks))
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str, coverage_s: float | None = None) -> bool:
         return bool(self.are_tagged(as_table([track]), fingerprint, vote, coverage_s)[0])

@@ -38,14 +38,14 @@ class Work(Protocol):
     def left_of(self, items: Collection[str]) -> set[str]:
         """Which of some items are not done yet, according to what is durable."""
 
-    def in_hand(self) -> Collection[str]:
+    def unfinished(self) -> Collection[str]:
         """What workers had begun and not ended when the last run failed."""
 
     def give_up_on(self, item: str, error: Exception) -> None:
         """Record an item that fails on its own."""
 
 
-def work_off(work: Work) -> None:
+def run_until_done(work: Work) -> None:
     """Launch a run over all items, and after a failure another over what is left.
 
     Items that workers had in hand come last in the next run; one that was in hand when workers died twice is then
@@ -80,7 +80,7 @@ def work_off(work: Work) -> None:
             if in_vain >= _IN_VAIN or lone >= _ALONE:
                 raise EngineError(f"the pipeline fails whatever the track: {last_line(failure)}") from failure
             if suspect is None:
-                deaths.update(work.in_hand())
+                deaths.update(work.unfinished())
             elif work.left_of([suspect]):
                 lost[suspect] = failure
         else:

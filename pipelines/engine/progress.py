@@ -30,12 +30,12 @@ _POLL_S = 1.0
 _OURS: set[str] = set()  # files that this process watches itself: a lone worker lives in the engine's process
 
 
-def begin(path: str | None, track_id: str) -> None:
+def report_started(path: str | None, track_id: str) -> None:
     """Say that a track is in hand. Called in worker processes; does nothing where nobody watches."""
     _say(path, {"begin": track_id})
 
 
-def end(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
+def report_finished(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
     """Say that a track is through."""
     _say(path, {"end": track_id, "duration_s": round(duration_s, 3), "rejected": rejected})
 
@@ -87,7 +87,7 @@ def _wait_for_end(path: str) -> None:
         os._exit(1)
 
 
-def in_hand(path: Path) -> set[str]:
+def unfinished(path: Path) -> set[str]:
     """Ids of tracks that were begun and did not end: what workers had in hand when they died."""
     begun: set[str] = set()
     for line in _lines(path.read_bytes()):

@@ -27,8 +27,8 @@ from rich.table import Table
 from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.pipelines.apply.batch import BATCH, work_batch
-from genrebeam.pipelines.apply.options import ApplyOptions, Task
-from genrebeam.pipelines.apply.plan import Done, Wanted, wanted_from_row
+from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
+from genrebeam.pipelines.apply.plan import TagJob, TagResult, job_from_row
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing, new_run_id
@@ -58,7 +58,7 @@ class Batches(NamedTuple):
     """Work as it is read, so that a million files are never in memory at once. `total` counts files."""
 
     total: int
-    batches: Iterator[list[Wanted]]
+    batches: Iterator[list[TagJob]]
 
 
 @dataclasses.dataclass
@@ -77,7 +77,7 @@ class ApplyReport:
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
 
-    def add(self, done: Done, *, keep_changes: int) -> None:
+    def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
         if done.outcome is Outcome.FAILED:
             self.errors[done.error] += 1
@@ -105,14 +105,14 @@ def results_to_write(dataset: Place, *, only_corrected: bool = False) -> tuple[i
     """
     corrections = read_corrections(dataset)
     origins = Origins.read(dataset)
-    families = origins.families(dataset)
+    file_versions = origins.file_versions(dataset)
 
     def to_write(table: pa.Table) -> pa.Table:
         if only_corrected:
             table = table.filter(pc.is_in(table["track_id"], value_set=pa.array(corrections, pa.string())))
         mtime_us = table["mtime"].cast(pa.int64())
         track_ids, *version = (column.to_pylist() for column in (table["track_id"], table["size"], mtime_us))
-        versions = families.of(origins.of(keys_of(track_ids, *version).tolist()))
+        versions = file_versions.of(origins.of(keys_of(track_ids, *version).tolist()))
         said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id in track_ids]
         there = {name: table[name] for name in RESULT_COLUMNS if name != "mtime"}
         return pa.table({**there, "mtime_us": mtime_us, "versions": versions, "correction": said}, TO_WRITE)
@@ -123,7 +123,7 @@ def results_to_write(dataset: Place, *, only_corrected: bool = False) -> tuple[i
 def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batches:
     """The newest result of each track as something to write; raises LedgerError."""
     total, rows = results_to_write(dataset, only_corrected=only_corrected)
-    return Batches(total, _batched(map(wanted_from_row, rows)))
+    return Batches(total, _batched(map(job_from_row, rows)))
 
 
 def batches_of_journal(dataset: Place) -> Batches:
@@ -147,7 +147,7 @@ def batches_of_journal(dataset: Place) -> Batches:
     return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows))))
 
 
-def _to_undo(rows: list[dict[str, Any]]) -> Iterator[Wanted]:
+def _to_undo(rows: list[dict[str, Any]]) -> Iterator[TagJob]:
     """What was written into one track, by the files that it was written into.
 
     Args:
@@ -164,7 +164,7 @@ def _to_undo(rows: list[dict[str, Any]]) -> Iterator[Wanted]:
     for uri, ours in by_file.items():
         last = ours[-1]
         mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
-        yield Wanted(Track(uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=tuple(ours))
+        yield TagJob(Track(uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=tuple(ours))
 
 
 def _is_gone(uri: str) -> bool:
@@ -172,12 +172,12 @@ def _is_gone(uri: str) -> bool:
     return path is not None and not os.path.lexists(path)
 
 
-def _batched(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+def _batched(wanted: Iterable[TagJob]) -> Iterator[list[TagJob]]:
     wanted = iter(wanted)
     return iter(lambda: list(itertools.islice(wanted, BATCH)), [])
 
 
-def new_task(place: Place, options: ApplyOptions) -> Task:
+def new_run(place: Place, options: ApplyOptions) -> ApplyRun:
     """A run over a results dataset, dry if the options are.
 
     Raises:
@@ -185,12 +185,12 @@ def new_task(place: Place, options: ApplyOptions) -> Task:
     """
     dataset = existing(place)
     now = dt.datetime.now(dt.timezone.utc)
-    return Task(dataset, new_run_id(now), now, options, options.dry_run)
+    return ApplyRun(dataset, new_run_id(now), now, options, options.dry_run)
 
 
 def work(
-    batches: Iterable[Sequence[Wanted]],
-    task: Task,
+    batches: Iterable[Sequence[TagJob]],
+    run: ApplyRun,
     *,
     tick: Callable[[int], Any] = lambda count: None,
     keep_changes: int = 50,
@@ -203,27 +203,27 @@ def work(
     Args:
         tick: called with the number of files of each batch that is done.
     """
-    report = ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
-    if task.dry_run:
-        for batch in _in_threads(batches, task):
+    report = ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
+    if run.dry_run:
+        for batch in _in_threads(batches, run):
             _count(report, batch, [], tick, keep_changes)
         return report
     rejections: list[Rejection] = []
     summary: dict[str, Any] = {"started_at": report.started_at}
-    with journal.run(task.dataset, task.run_id, summary):
+    with journal.run(run.dataset, run.run_id, summary):
         try:
-            for batch in _in_threads(batches, task):
+            for batch in _in_threads(batches, run):
                 _count(report, batch, rejections, tick, keep_changes)
         finally:
             summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
             if rejections:
-                task.dataset.add_rejects(task.run_id, rejections)
+                run.dataset.add_rejects(run.run_id, rejections)
     return report
 
 
 def _count(
     report: ApplyReport,
-    batch: Iterable[Done],
+    batch: Iterable[TagResult],
     rejections: list[Rejection],
     tick: Callable[[int], Any],
     keep_changes: int,
@@ -237,14 +237,14 @@ def _count(
     tick(count)
 
 
-def _in_threads(batches: Iterable[Sequence[Wanted]], task: Task) -> Iterator[list[Done]]:
+def _in_threads(batches: Iterable[Sequence[TagJob]], run: ApplyRun) -> Iterator[list[TagResult]]:
     """Batches as they are done, a few in flight at a time so that an interrupt is quick."""
     batches = iter(batches)
-    with concurrent.futures.ThreadPoolExecutor(task.options.workers) as pool:
-        running = {pool.submit(work_batch, batch, task) for batch in itertools.islice(batches, task.options.workers)}
+    with concurrent.futures.ThreadPoolExecutor(run.options.workers) as pool:
+        running = {pool.submit(work_batch, batch, run) for batch in itertools.islice(batches, run.options.workers)}
         while running:
             finished, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            running |= {pool.submit(work_batch, b, task) for b in itertools.islice(batches, len(finished))}
+            running |= {pool.submit(work_batch, b, run) for b in itertools.islice(batches, len(finished))}
             for future in finished:
                 yield future.result()
 
@@ -260,23 +260,23 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         LedgerError: the dataset cannot be read.
         click.Abort: the answer was no.
     """
-    task = new_task(place, options)
+    run = new_run(place, options)
     check_consent(options, console)
     if options.tags.policy == "none":
-        return ApplyReport(task.run_id, task.started_at.isoformat(timespec="seconds"))
-    with task.dataset.lock():
+        return ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
+    with run.dataset.lock():
         if not options.dry_run:
-            task.dataset.merge(CORRECTIONS_DIR)
+            run.dataset.merge(CORRECTIONS_DIR)
         read = functools.partial(batches_of_results, only_corrected=options.only_corrected)
-        return _ask_and_work(read, task, console, "Write genres into")
+        return _ask_and_work(read, run, console, "Write genres into")
 
 
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
     """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
-    task = new_task(place, options)
+    run = new_run(place, options)
     check_consent(options, console)
-    with task.dataset.lock():
-        return _ask_and_work(batches_of_journal, task, console, "Put back the former genres of")
+    with run.dataset.lock():
+        return _ask_and_work(batches_of_journal, run, console, "Put back the former genres of")
 
 
 def check_consent(options: ApplyOptions, console: Console) -> None:
@@ -290,25 +290,25 @@ def check_consent(options: ApplyOptions, console: Console) -> None:
         raise UsageError("there is no terminal to ask on: add --yes to write into the files, or --dry-run to look")
 
 
-def _ask_and_work(read: Callable[[Dataset], Batches], task: Task, console: Console, question: str) -> ApplyReport:
-    options = task.options
+def _ask_and_work(read: Callable[[Dataset], Batches], run: ApplyRun, console: Console, question: str) -> ApplyReport:
+    options = run.options
     if options.dry_run or not options.yes:
-        preview = _work_with_bar(read(task.dataset), dataclasses.replace(task, dry_run=True), console, "Looking")
+        preview = _work_with_bar(read(run.dataset), dataclasses.replace(run, dry_run=True), console, "Looking")
         if options.dry_run or not preview.written:
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
             raise click.Abort
-    return _work_with_bar(read(task.dataset), task, console, "Writing")
+    return _work_with_bar(read(run.dataset), run, console, "Writing")
 
 
-def _work_with_bar(work_to_do: Batches, task: Task, console: Console, what: str) -> ApplyReport:
+def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: str) -> ApplyReport:
     columns = (TextColumn(f"[bold]{what}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = task.options.quiet or not console.is_terminal
+    hidden = run.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
-        shown = _LISTED if task.options.dry_run else _ASKED_ABOUT
-        return work(work_to_do.batches, task, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
+        shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
+        return work(work_to_do.batches, run, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
 
 
 _MEANINGS = {

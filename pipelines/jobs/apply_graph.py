@@ -17,7 +17,7 @@ from rich.console import Console
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines import graph
-from genrebeam.pipelines.apply.options import ApplyOptions, Task
+from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.ledger import Place
 from genrebeam.pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
@@ -25,7 +25,7 @@ from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import watched
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.engine.waiting import wait_for
-from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_task, results_to_write
+from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_run, results_to_write
 from genrebeam.pipelines.stages.write_tags import NAMESPACE
 from genrebeam.pipelines.tags.policy import Outcome
 
@@ -41,9 +41,9 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     if not options.yes:
         raise UsageError("--runner writes without asking: look with --dry-run first, then add --yes")
     engine.check()
-    task = new_task(place, options)
-    dataset, run_id = task.dataset, task.run_id
-    report = ApplyReport(run_id, task.started_at.isoformat(timespec="seconds"))
+    run = new_run(place, options)
+    dataset, run_id = run.dataset, run.run_id
+    report = ApplyReport(run_id, run.started_at.isoformat(timespec="seconds"))
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": engine.beam_flags()}
     plan = plan_name(run_id, is_local=engine.is_local)
     with dataset.lock(), journal.run(dataset, run_id, summary):
@@ -56,9 +56,9 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
             elif engine.is_local:
                 with tempfile.NamedTemporaryFile(prefix="genrebeam-") as progress:
                     forks = engine.forks("genrebeam.pipelines.graph")
-                    counts = run_apart(_run, engine, plan, task, progress.name, forks=forks)
+                    counts = run_apart(_run, engine, plan, run, progress.name, forks=forks)
             else:
-                counts = _run(engine, plan, task)
+                counts = _run(engine, plan, run)
         finally:
             remove_plan(dataset.folder, plan)
         for name, count in counts.items():
@@ -78,17 +78,17 @@ def _reachable(rows: Iterator[dict[str, Any]], engine: Engine) -> Iterator[pa.Ta
         yield pa.Table.from_pylist(some, TO_WRITE)
 
 
-def _run(engine: Engine, plan: str, task: Task, progress_path: str | None = None) -> dict[str, int]:
+def _run(engine: Engine, plan: str, run: ApplyRun, progress_path: str | None = None) -> dict[str, int]:
     """Run the graph over a plan and wait for it; the counters of `WriteTags`."""
-    dataset = task.dataset
+    dataset = run.dataset
     with watched(Path(progress_path)) if progress_path else contextlib.nullcontext():
         pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
         rejections = (
-            graph.apply_tags(pipeline, str(dataset), plan, task, progress_path)
+            graph.apply_tags(pipeline, str(dataset), plan, run, progress_path)
             | "Failures" >> beam.Filter(lambda one: one.outcome is Outcome.FAILED)
             | "As rejections" >> beam.Map(lambda one: one.rejection)
         )
-        graph.write_rejects(rejections, dataset, task.run_id)
+        graph.write_rejects(rejections, dataset, run.run_id)
         result = pipeline.run()
         wait_for(result, lambda: has_begun(dataset.folder, plan), engine.worker_timeout_s)
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]

@@ -22,7 +22,7 @@ from genrebeam.pipelines.dataset.corrections import Correction, read_corrections
 from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, REJECTS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
-from genrebeam.pipelines.tags.policy import Heard, TagPolicy, decide
+from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide
 from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
@@ -196,7 +196,7 @@ def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: co
         kinds[tuple(before or ()), said.genre if said else genre, is_sure or said is not None, said is not None] += 1
     for (before, genre, is_sure, is_said), count in kinds.items():
         names = words_of(genre) if is_said else (genre,) if genre else ()
-        heard = Heard(tuple((name, float(is_sure)) for name in names), "", "", when, corrected=is_said)
+        heard = Prediction(tuple((name, float(is_sure)) for name in names), "", "", when, corrected=is_said)
         plan[decide(TagValues(before, {}), heard, policy).outcome.value] += count
 
 

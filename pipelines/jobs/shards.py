@@ -55,7 +55,7 @@ _SIGNATURE = (12, 24)  # time x frequency cells of a track's signature
 _SAME_CONTENT_DB = 1.5  # largest RMS distance of two signatures of one recording; re-encoding stays below 1
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """Where the features of a track come from. Built in the driver, opened in the worker."""
 
     def open(self) -> None: ...
@@ -236,7 +236,7 @@ def plan(tracks: Iterable[Track], labels: Mapping[str, Labels], *, tracks_per_sh
 class WriteShard(beam.DoFn):
     """Writes one shard, then what it holds beside it: a shard without that part is unfinished."""
 
-    def __init__(self, source: Source, folder: str, front_end: FrontEnd) -> None:
+    def __init__(self, source: FeatureSource, folder: str, front_end: FrontEnd) -> None:
         self._source, self._folder, self._front_end = source, folder, front_end
 
     def setup(self) -> None:
@@ -294,7 +294,7 @@ def signature(log_mel: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def write_shards(
     plans: list[ShardPlan],
-    source: Source,
+    source: FeatureSource,
     place: str | os.PathLike[str],
     *,
     front_end: FrontEnd,
@@ -337,14 +337,14 @@ def write_shards(
     return shards
 
 
-def _run(engine: Engine, source: Source, folder: Folder, front_end: FrontEnd) -> None:
+def _run(engine: Engine, source: FeatureSource, folder: Folder, front_end: FrontEnd) -> None:
     """Run the graph over the plan in the folder, and wait for it."""
     pipeline = beam.Pipeline(options=PipelineOptions(engine.beam_flags()))
     build(pipeline, source, folder.uri, front_end)
     wait_for(pipeline.run(), lambda: has_begun(folder, _PLAN), engine.worker_timeout_s)
 
 
-def build(pipeline: beam.Pipeline, source: Source, folder: str, front_end: FrontEnd) -> None:
+def build(pipeline: beam.Pipeline, source: FeatureSource, folder: str, front_end: FrontEnd) -> None:
     """The graph of `shards`, over the plan in the folder."""
     _ = (
         graph.read_plan(pipeline, folder, _PLAN)

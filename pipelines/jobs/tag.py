@@ -24,9 +24,9 @@ from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Datase
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow
 from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
-from genrebeam.pipelines.engine.attempts import last_line, work_off
+from genrebeam.pipelines.engine.attempts import last_line, run_until_done
 from genrebeam.pipelines.engine.launcher import run_apart
-from genrebeam.pipelines.engine.progress import Watcher, in_hand, watched
+from genrebeam.pipelines.engine.progress import Watcher, unfinished, watched
 from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.engine.waiting import wait_for
 from genrebeam.pipelines.jobs.tag_options import TagOptions
@@ -135,7 +135,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             if options.engine.is_local and console.is_terminal and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(total=total, console=console))
-            work_off(self)
+            run_until_done(self)
         for kind in (RESULTS_DIR, REJECTS_DIR):
             self._dataset.merge(kind)
         if options.features_input:
@@ -246,8 +246,8 @@ class _Run:
     def left_of(self, items: Collection[str]) -> set[str]:
         return {track_id for table in self._left([self._tracks(items)]) for track_id in table["track_id"].to_pylist()}
 
-    def in_hand(self) -> Collection[str]:
-        return in_hand(self._job.progress) if self._job.progress and not self._job.files else ()
+    def unfinished(self) -> Collection[str]:
+        return unfinished(self._job.progress) if self._job.progress and not self._job.files else ()
 
     def give_up_on(self, item: str, error: Exception) -> None:
         (row,) = self._tracks([item]).to_pylist()

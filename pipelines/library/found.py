@@ -27,7 +27,7 @@ _NOT_AUDIO_SUFFIXES = frozenset(
     .als .asd .cdg .kar .mid .midi .pek .reapeaks .rpp .wvc
     """.split()
 )
-# A name that claims to be audio; what has another one and no audio in it is a companion too, and no failure.
+# A name that claims to be audio. A file with another name and no audio in it is a companion too, not a failure.
 _AUDIO_SUFFIXES = frozenset(
     """
     .3g2 .3gp .aac .ac3 .adts .aif .aifc .aiff .alac .amr .ape .asf .au .bwf .caf .dff .dsf .dts .eac3 .f4a .fla .flac
@@ -46,21 +46,21 @@ _LIMIT_NS = 2**63  # times are kept in nanoseconds of 64 bits: from 1678 to 2262
 
 
 def track_of(found: Track | Rejection) -> Track:
-    """The file that was found, whatever is thought of it."""
+    """The track of either."""
     return found.track if isinstance(found, Rejection) else found
 
 
 def keepable(found: Track | Rejection) -> Track | Rejection:
-    """What can be kept in a row: a track with a strange name, size or time is a rejection, and the others go on."""
+    """The same, or a rejection where a name, size or time cannot be stored in a row."""
     if isinstance(found, Rejection):
         return found
     reason = ""
     if storable(found.uri) != found.uri:
-        reason = "no name that can be kept"
+        reason = "its name cannot be stored"
     elif not 0 <= found.size < 2**63:
-        reason = "a size that no file has"
+        reason = "its size is invalid"
     elif not abs(found.mtime) < _LIMIT_NS / 1e9:
-        reason = "its modification time is none that can be kept; touch it"
+        reason = "its modification time is invalid (before 1678 or after 2262); touch it"
     track_id = storable(found.track_id)
     if reason:
         track = Track(storable(found.uri), track_id, 0, 0.0)
@@ -69,7 +69,7 @@ def keepable(found: Track | Rejection) -> Track | Rejection:
 
 
 def is_companion(uri: str, stage: str, error: str) -> bool:
-    """Whether a rejected file was none to fail: neither its name nor its content claims that it is audio."""
+    """Whether a rejected file only lies beside music: neither its name nor its content claims that it is audio."""
     if stage == "discover":
         return error == NotAudio.__name__
     claims = PurePosixPath(uri).suffix.lower() in _AUDIO_SUFFIXES

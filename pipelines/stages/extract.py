@@ -17,7 +17,7 @@ from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.records import parse
 from genrebeam.features.schema import Rejection, Track, TrackFeatures
 from genrebeam.pipelines.dataset.ledger import Ledger
-from genrebeam.pipelines.engine.progress import begin, end, end_with_engine
+from genrebeam.pipelines.engine.progress import end_with_engine, report_finished, report_started
 from genrebeam.pipelines.storage.copies import copy_to_hear, local_copy
 
 REJECTED = "rejected"
@@ -54,7 +54,7 @@ class ExtractFeatures(beam.DoFn):
 
     def process(self, track: Track) -> Iterator[Any]:
         assert self._extractor is not None
-        begin(self._config.progress_path, track.track_id)
+        report_started(self._config.progress_path, track.track_id)
         try:
             with copy_to_hear(track.uri, whole=self._config.limits.coverage_s is None) as (path, fill):
                 log_mel, audio, tags = self._extractor.extract(path, fill)
@@ -62,7 +62,7 @@ class ExtractFeatures(beam.DoFn):
                 raise Silent("nothing loud enough to hear in it")
         except TrackError as error:
             self._rejected.inc()
-            end(self._config.progress_path, track.track_id, rejected=True)
+            report_finished(self._config.progress_path, track.track_id, rejected=True)
             rejection = Rejection(track, "extract", type(error).__name__, f"{track.uri}: {error}")
             yield beam.pvalue.TaggedOutput(REJECTED, rejection)
             return

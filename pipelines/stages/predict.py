@@ -22,7 +22,7 @@ from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.schema import tag_columns, track_columns
-from genrebeam.pipelines.engine.progress import end, end_with_engine
+from genrebeam.pipelines.engine.progress import end_with_engine, report_finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PredictAndVote(beam.DoFn):
     def _finish(self, features: TrackFeatures, answers: NDArray[np.float32]) -> dict[str, Any]:
         self._tracks.inc()
         self._chunks.inc(len(answers))
-        end(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
+        report_finished(self._config.progress_path, features.track.track_id, duration_s=features.audio.duration_s)
         return result_row(features, answers, self._predictor, self._config)
 
 

@@ -28,7 +28,7 @@ class ReadersDisagree(TagError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ReaderView:
     """What readers show of a file.
 
     Attributes:
@@ -42,7 +42,9 @@ class Shown:
     sound: str | None
 
 
-def look(old: BinaryIO, new: BinaryIO, container: Container, splices: Sequence[Splice]) -> tuple[Shown, Shown]:
+def look(
+    old: BinaryIO, new: BinaryIO, container: Container, splices: Sequence[Splice]
+) -> tuple[ReaderView, ReaderView]:
     """Everything that mutagen and FFmpeg show of a file and of its changed copy; nothing where a reader cannot read it.
 
     Args:
@@ -71,7 +73,7 @@ def _between_tags(file: BinaryIO, container: Container) -> Iterator[tuple[int, i
         at = max(at, stop)
 
 
-def _shown(file: BinaryIO, shown: Mapping[str, str], sound: str | None) -> Shown:
+def _shown(file: BinaryIO, shown: Mapping[str, str], sound: str | None) -> ReaderView:
     fields: dict[str, Mapping[str, Any]] = {}
     kind = sniff(file)
     for reader in _MUTAGEN[kind] if kind else ():
@@ -84,7 +86,7 @@ def _shown(file: BinaryIO, shown: Mapping[str, str], sound: str | None) -> Shown
     if sound is not None:
         fields["FFmpeg"] = {key: value for key, value in shown.items() if not _is_ours(key)}
     genres = {f"FFmpeg ({key})": text for key, text in shown.items() if key.rpartition("/")[2] == "genre"}
-    return Shown(fields, genres, sound)
+    return ReaderView(fields, genres, sound)
 
 
 _idle: list[Child] = []  # one for each thread that has asked; popping and appending are atomic
@@ -108,7 +110,7 @@ def close() -> None:
 _LOOKING = "genrebeam.pipelines.tags.player:looking"
 
 
-def disagreement(before: Shown, after: Shown, genres: Sequence[str]) -> str:
+def disagreement(before: ReaderView, after: ReaderView, genres: Sequence[str]) -> str:
     """What a reader would show wrongly after a change that is no undo; empty where all is well.
 
     Args:

@@ -39,7 +39,7 @@ def former(source: Source, container: Container, splices: Sequence[Splice]) -> t
     return tuple(result) if kept <= _LARGEST else None
 
 
-def restored(view: View, formers: Sequence[Former], size: int) -> View | None:
+def restored(view: PatchedSource, formers: Sequence[Former], size: int) -> PatchedSource | None:
     """The file with a change taken back; None where it is not, in length and in these places, what the change made.
 
     Args:
@@ -50,7 +50,7 @@ def restored(view: View, formers: Sequence[Former], size: int) -> View | None:
     return view.with_splices([Splice(f.start, f.stop, f.data) for f in formers])
 
 
-class View(Source):
+class PatchedSource(Source):
     """A file as it would be after some splices, without being written. A segment is a literal or a range of it."""
 
     def __init__(self, base: Source, segments: Sequence[tuple[int, int] | bytes] | None = None) -> None:
@@ -62,14 +62,14 @@ class View(Source):
         parts = self._cut(max(start, 0), stop)
         return b"".join(part if isinstance(part, bytes) else self._base.peek(*part) for part in parts)
 
-    def with_splices(self, splices: Sequence[Splice]) -> View:
+    def with_splices(self, splices: Sequence[Splice]) -> PatchedSource:
         """Ascending and disjoint, in places of this view."""
         segments: list[tuple[int, int] | bytes] = []
         at = 0
         for splice in splices:
             segments += [*self._cut(at, splice.start), splice.data]
             at = splice.stop
-        return View(self._base, [*segments, *self._cut(at, self.size)])
+        return PatchedSource(self._base, [*segments, *self._cut(at, self.size)])
 
     def splices(self) -> list[Splice]:
         """What turns the file into this."""

@@ -59,7 +59,7 @@ class TagPolicy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class Prediction:
     """What the model says of one track.
 
     Attributes:
@@ -100,7 +100,7 @@ class Decision:
     values: TagValues | None = None
 
 
-def decide(current: TagValues, heard: Heard, policy: TagPolicy) -> Decision:
+def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision:
     """Decide on one file.
 
     A file whose provenance shows that its genre is still ours is treated as it was before: the values that we

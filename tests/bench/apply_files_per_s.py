@@ -55,7 +55,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     options = ApplyOptions(tags=TagPolicy(), yes=True, workers=1 if arguments.profile else arguments.workers)
     profile = cProfile.Profile()
     for name in ("apply", "apply again", "undo", "apply in place"):
-        task = apply.new_task(folder, options)
+        task = apply.new_run(folder, options)
         began, cpu_began = time.perf_counter(), sum(os.times()[:4])
         total, batches = (apply.batches_of_journal if name == "undo" else apply.batches_of_results)(folder)
         if arguments.profile and name == "apply":

@@ -210,7 +210,7 @@ def test_a_batch_worked_off_twice_at_once_changes_every_file_once(music: Path, t
     paths = [tagfiles.make(music, "flac", f"{number}") for number in range(20)]
     tagfiles.results(tmp_path, {path: [("blues", 0.9)] for path in paths}, root=music)
     (batch,) = apply.batches_of_results(tmp_path).batches
-    task = apply.new_task(tmp_path, ApplyOptions(yes=True))
+    task = apply.new_run(tmp_path, ApplyOptions(yes=True))
     with ThreadPoolExecutor(3) as pool:
         attempts = [pool.submit(changes.work_batch, batch, task) for _ in range(3)]
     errors = {done.error for attempt in attempts for done in attempt.result()}
@@ -406,7 +406,7 @@ def test_a_tagged_file_counts_as_the_version_that_was_analysed(song: Path, tmp_p
     old, new = (first.st_size, first.st_mtime_ns // 1000), (now.st_size, now.st_mtime_ns // 1000)
     keys = keys_of(["song.mp3", "song.mp3", "other.mp3"], *zip(new, old, new, strict=True)).tolist()
     assert origins.of(keys) == [keys[1], keys[1], keys[2]]
-    assert origins.families(tmp_path).of([keys[1], keys[2]]) == [sorted([old, new]), []]
+    assert origins.file_versions(tmp_path).of([keys[1], keys[2]]) == [sorted([old, new]), []]
 
 
 def test_a_newer_verdict_on_the_same_sound_needs_no_new_analysis(song: Path, tmp_path: Path) -> None:

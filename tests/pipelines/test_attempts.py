@@ -3,7 +3,7 @@
 import pytest
 
 from genrebeam.features.errors import UsageError
-from genrebeam.pipelines.engine.attempts import EngineError, last_line, work_off
+from genrebeam.pipelines.engine.attempts import EngineError, last_line, run_until_done
 
 
 class Work:
@@ -38,7 +38,7 @@ class Work:
     def left_of(self, items):
         return {item for item in items if item not in {*self.done, *self.given_up}}
 
-    def in_hand(self):
+    def unfinished(self):
         return self.hands
 
     def give_up_on(self, item, error):
@@ -46,7 +46,7 @@ class Work:
 
     def go(self, items):
         self.items = items
-        work_off(self)
+        run_until_done(self)
 
 
 def test_all_is_done_in_one_run():

@@ -21,7 +21,7 @@ from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import UsageError
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines import graph
-from genrebeam.pipelines.apply.options import ApplyOptions, Task
+from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import shards, tag
@@ -43,7 +43,7 @@ def tag_job(**options: object) -> bytes:
 
 def apply_job() -> bytes:
     pipeline = beam.Pipeline(options=PipelineOptions([]))
-    task = Task(Dataset.at(OUT), "run-1", dt.datetime.now(dt.timezone.utc), ApplyOptions())
+    task = ApplyRun(Dataset.at(OUT), "run-1", dt.datetime.now(dt.timezone.utc), ApplyOptions())
     graph.apply_tags(pipeline, OUT, "plan.parquet", task)
     return job(pipeline)
 

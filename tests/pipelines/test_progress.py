@@ -21,12 +21,12 @@ def test_what_was_begun_and_did_not_end_is_in_hand(tmp_path):
     path = tmp_path / "progress"
     with progress.watched(path):
         for track_id in ("a", "b", 'c "quoted"\n'):
-            progress.begin(str(path), track_id)
-        progress.end(str(path), "b", duration_s=1.0)
+            progress.report_started(str(path), track_id)
+        progress.report_finished(str(path), "b", duration_s=1.0)
         with path.open("ab") as file:
             file.write(b'{"begin": "cut o')  # a worker that died while it wrote
-        assert progress.in_hand(path) == {"a", 'c "quoted"\n'}
-    progress.begin(None, "a")  # nobody watches
+        assert progress.unfinished(path) == {"a", 'c "quoted"\n'}
+    progress.report_started(None, "a")  # nobody watches
 
 
 def test_a_worker_ends_with_its_driver_and_not_before(tmp_path):

@@ -109,7 +109,7 @@ def test_rows_that_say_strange_things_do_not_stop_apply(
     uri: str, track_id: str, size: int, mtime_us: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from genrebeam.pipelines.apply.options import ApplyOptions
-    from genrebeam.pipelines.apply.plan import Wanted, wanted_from_row
+    from genrebeam.pipelines.apply.plan import TagJob, job_from_row
     from genrebeam.pipelines.jobs import apply
 
     folder = tmp_path_factory.mktemp("rows")
@@ -117,13 +117,13 @@ def test_rows_that_say_strange_things_do_not_stop_apply(
     before = good.read_bytes()
     tagfiles.results(folder / "out", {good: [("blues", 0.9)]}, root=folder)
     _, (row,) = apply.results_to_write(folder / "out")
-    strange = wanted_from_row(row | {"uri": uri, "track_id": track_id, "size": size, "mtime_us": mtime_us})
-    task = apply.new_task(folder / "out", ApplyOptions(yes=True))
-    report = apply.work([[strange, wanted_from_row(row)]], task)
+    strange = job_from_row(row | {"uri": uri, "track_id": track_id, "size": size, "mtime_us": mtime_us})
+    task = apply.new_run(folder / "out", ApplyOptions(yes=True))
+    report = apply.work([[strange, job_from_row(row)]], task)
     assert (report.written, report.failed) == (1, 1)
     (entry,) = (one for batch in apply.batches_of_journal(folder / "out").batches for one in batch)
-    odd = Wanted(strange.track, entries=entry.entries)
-    report = apply.work([[odd, entry]], apply.new_task(folder / "out", ApplyOptions(yes=True)))
+    odd = TagJob(strange.track, entries=entry.entries)
+    report = apply.work([[odd, entry]], apply.new_run(folder / "out", ApplyOptions(yes=True)))
     assert (report.written, report.failed) == (1, 1)
     assert good.read_bytes() == before
 

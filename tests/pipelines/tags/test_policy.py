@@ -15,8 +15,8 @@ from genrebeam.features.errors import UsageError
 from genrebeam.model.bundle import SHIPPED, load_config
 from genrebeam.pipelines.tags.policy import (
     Decision,
-    Heard,
     Outcome,
+    Prediction,
     TagPolicy,
     decide,
     is_useless,
@@ -29,11 +29,11 @@ from genrebeam.pipelines.tags.read import TagValues
 WHEN = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 
 
-def heard(*genres: tuple[str, float], fingerprint: str = "fp") -> Heard:
-    return Heard(genres, "model", fingerprint, WHEN)
+def heard(*genres: tuple[str, float], fingerprint: str = "fp") -> Prediction:
+    return Prediction(genres, "model", fingerprint, WHEN)
 
 
-def decided(current: tuple[str, ...] | TagValues, what: Heard, **options: Any) -> Decision:
+def decided(current: tuple[str, ...] | TagValues, what: Prediction, **options: Any) -> Decision:
     values = current if isinstance(current, TagValues) else TagValues(current)
     return decide(values, what, TagPolicy(**options))
 
