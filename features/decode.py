@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from genrebeam.features.errors import DecodeFailed, NotAudio
 from genrebeam.features.ffmpeg import open_sound
-from genrebeam.features.filling import FillingFile
+from genrebeam.features.filling import FillingFile, StoredFile, buffered
 
 _BLOCK_SAMPLES = 1 << 16
 
@@ -47,6 +48,9 @@ _TOLERATED_BAD_PACKETS = 1000
 _STREAMED = {"MPEG", "MP3", "OGG", "FLAC"}
 _TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a decoder had not asked for
 _MPEG_TAIL_BYTES = 1 << 12  # libmpg123 asks for all there is, so more than small tags is sound that it gave up on
+# What libsndfile's log says of a size in a header that is more than there is, and the sizes that recorders leave there.
+_CUT = re.compile(r"(\d+) \(should be (\d+)\)")
+_PLACEHOLDER_BYTES = 0x7FFF_0000
 _GUESSED_DURATION = {"mp3", "aac"}  # FFmpeg guesses it from the first frames; gaps between packets are counted instead
 _ROUNDING_S = 0.25
 _PREROLL_S = 0.2  # decoded and dropped after seeking: what codecs need to come to themselves
@@ -126,23 +130,36 @@ def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator
     Raises:
         NotAudio: neither decoder finds an audio stream in it.
         DecodeFailed: it has one, in a codec or state that cannot be decoded.
-        OSError: the file cannot be opened at all.
+        OSError: the system does not give the file, or not all of it; raised at the end too, where a decoder took that
+            for the end of the sound.
     """
     with contextlib.ExitStack() as stack:
-        raw: Any = source if isinstance(source, FillingFile) else stack.enter_context(open(source, "rb"))
-        heard = DecodeProgress()
+        stored = source if isinstance(source, FillingFile) else StoredFile(source)
         try:
-            file = stack.enter_context(_Forward(raw if raw is source else os.dup(raw.fileno()), closefd=True))
-        except soundfile.LibsndfileError:
-            stream = _open_ffmpeg(raw, stack, heard)
-        else:
-            container = _CONTAINERS.get(file.format, file.format.lower())
-            codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
-            blocks = _sndfile_blocks(file, raw, stack, heard)
-            length_s = file.frames / file.samplerate
-            stretch = functools.partial(_sndfile_stretch, file)
-            stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, heard)
-        yield stream
+            yield _opened(stored, stack)
+        except (DecodeFailed, NotAudio, RuntimeError, ValueError):
+            if stored.failed is None:
+                raise
+        if stored.failed is not None:
+            raise stored.failed
+
+
+def _opened(stored: StoredFile | FillingFile, stack: contextlib.ExitStack) -> AudioStream:
+    """The stream of a file; what is opened for it, the stack closes."""
+    raw: Any = stored if isinstance(stored, FillingFile) else stack.enter_context(buffered(stored))
+    heard = DecodeProgress()
+    try:
+        file = stack.enter_context(_Forward(raw if raw is stored else os.dup(raw.fileno()), closefd=True))
+    except soundfile.LibsndfileError:
+        stream = _open_ffmpeg(raw, stack, heard)
+    else:
+        container = _CONTAINERS.get(file.format, file.format.lower())
+        codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
+        blocks = _sndfile_blocks(file, raw, stack, heard)
+        length_s = file.frames / file.samplerate
+        stretch = functools.partial(_sndfile_stretch, file)
+        stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, heard)
+    return stream
 
 
 def _sndfile_blocks(
@@ -155,8 +172,7 @@ def _sndfile_blocks(
         while len(samples := file.read(out=buffer)):
             heard.decoded_s += len(samples) / file.samplerate
             yield AudioBlock(samples, file.samplerate)
-        tail_bytes = _MPEG_TAIL_BYTES if file.format in ("MPEG", "MP3") else _TAIL_BYTES
-        if file.format not in _STREAMED or _is_near_end(raw, tail_bytes):
+        if _is_complete(file, raw, heard):
             return
     except RuntimeError as error:
         reason = error
@@ -164,9 +180,22 @@ def _sndfile_blocks(
     try:
         blocks = _open_ffmpeg(raw, stack, heard).blocks
         yield from _after(blocks, already_s, heard)
-    except (NotAudio, DecodeFailed):
+    except (NotAudio, DecodeFailed) as error:
         if not heard.decoded_s:
-            raise DecodeFailed(str(reason)) from reason
+            raise DecodeFailed(str(reason or error)) from error
+
+
+def _is_complete(file: soundfile.SoundFile, raw: BinaryIO, heard: DecodeProgress) -> bool:
+    """Whether libsndfile has delivered all that it can be asked for. Raises OSError where the end cannot be read."""
+    if file.format in _STREAMED:
+        return _is_near_end(raw, _MPEG_TAIL_BYTES if file.format in ("MPEG", "MP3") else _TAIL_BYTES)
+    if not file.frames or file.frames / file.samplerate > heard.decoded_s + _ROUNDING_S:
+        return False  # a recorder that lost power has left a length of 0; or reading failed on the way
+    # Of the last chunk that the log speaks of, which is that of the samples.
+    for promised, there in [tuple(map(int, found)) for found in _CUT.findall(file.extra_info)][-1:]:
+        if 0 < there < promised and (promised < _PLACEHOLDER_BYTES or file.format == "RF64"):
+            heard.expected_s = heard.decoded_s * promised / there
+    return True
 
 
 def _sndfile_stretch(file: soundfile.SoundFile, at_s: float, duration_s: float) -> AudioBlock:
@@ -195,6 +224,7 @@ def _is_near_end(raw: BinaryIO, tail_bytes: int) -> bool:
     """Whether the descriptor that libsndfile shares with `raw` has come to where the sound ends and tags begin."""
     size, at = os.fstat(raw.fileno()).st_size, os.lseek(raw.fileno(), 0, os.SEEK_CUR)
     if size - at <= tail_bytes:
+        os.pread(raw.fileno(), size - at, at)  # a disk that does not give it is no end
         return True
     for footer_at in (size - 32, size - 160):  # an APE tag may be large, with a cover in it
         footer = os.pread(raw.fileno(), 32, max(0, footer_at))
@@ -209,7 +239,7 @@ def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgre
     raw.seek(0)
     try:
         container = stack.enter_context(open_sound(raw))
-    # OSError: a header that makes FFmpeg seek to nowhere
+    # OSError: a header that makes FFmpeg seek to nowhere; of one in reading the file knows
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise NotAudio(f"no decoder knows this format ({_reason(error)})") from error
     if not container.streams.audio:

@@ -1,4 +1,18 @@
-"""The one error tree. Every message names the file or option, says what is wrong and what to do."""
+"""The one error tree. Every message names the file or option, says what is wrong and what to do.
+
+GenrebeamError            a person can act on it
+|-- UsageError            an option, a path or an input as a whole
+|-- BundleError, LedgerError, RecordError
+|-- DecoderUnavailable    no file can be decoded here: the run ends, nothing is rejected
+`-- TrackError            one track; the name of its class is the `error` column of the rejects
+    |-- the file is the reason, and stays it until the file changes:
+    |       NotAudio, DecodeFailed, TooShort, TooLong, Silent,
+    |       DecoderCrashed, DecoderHung, DecoderOutOfMemory
+    |-- TransientError    the surroundings are the reason: the track is tried again
+    |       UnreadableFile, DecoderKilled, DecoderStalled, NotEnoughMemory
+    `-- TagError          a file's tags
+            NotTaggable; of the surroundings: ReadOnly, ChangedMeanwhile, WriteFailed
+"""
 
 from __future__ import annotations
 
@@ -19,16 +33,35 @@ class LedgerError(GenrebeamError):
     """A results dataset on disk cannot be read."""
 
 
+class DecoderUnavailable(GenrebeamError):
+    """A decoding process cannot be started, whatever the file."""
+
+
 class TrackError(GenrebeamError):
     """One track cannot be analysed. The class name becomes the `error` column of the rejects."""
 
 
-class UnreadableFile(TrackError):
-    """The file is missing, not a regular file, empty, or may not be read."""
+class TransientError(TrackError):
+    """The surroundings are the reason and not the file: a drive, a network, a permission, the machine's memory."""
+
+
+def is_transient(name: str) -> bool:
+    """Whether the class of that name, as it stands in the rejects, is a TransientError; False for unknown names."""
+    found = globals().get(name)
+    return isinstance(found, type) and issubclass(found, TransientError)
+
+
+class UnreadableFile(TransientError):
+    """The system or the store does not give the file: gone, not mounted, not permitted, damaged disk, no space."""
+
+
+def unreadable(error: OSError) -> UnreadableFile:
+    """What the operating system said of a file, without its path, which the caller knows."""
+    return UnreadableFile(error.strerror or str(error))
 
 
 class NotAudio(TrackError):
-    """No decoder finds audio in the file."""
+    """No decoder finds audio in the file; or it is empty, or not a regular file."""
 
 
 class DecodeFailed(TrackError):
@@ -48,15 +81,27 @@ class Silent(TrackError):
 
 
 class DecoderCrashed(TrackError):
-    """The decoding process died of a signal."""
+    """The decoding process died of the file, twice: of a signal of its own, or with an exit code."""
 
 
 class DecoderHung(TrackError):
-    """The decoding process gave no sign of life within its time limit."""
+    """The decoding process worked for its time limit without delivering anything, twice."""
 
 
 class DecoderOutOfMemory(TrackError):
-    """The decoding process hit its memory limit."""
+    """The decoding process hit its memory limit, twice."""
+
+
+class DecoderKilled(TransientError):
+    """The decoding process was ended from outside, twice: by the system for want of memory, or by somebody."""
+
+
+class DecoderStalled(TransientError):
+    """The decoding process waited for the file for its whole time limit, twice: a disk or a network does not answer."""
+
+
+class NotEnoughMemory(TransientError):
+    """The machine, or a limit around this program, has less memory than one track may use, and it was not enough."""
 
 
 class RecordError(GenrebeamError):
@@ -71,13 +116,13 @@ class NotTaggable(TagError):
     """There is no place for a tag in this file, or its store cannot replace it safely."""
 
 
-class ReadOnly(TagError):
+class ReadOnly(TagError, TransientError):
     """The file, or the folder that a copy of it has to be made in, may not be written."""
 
 
-class ChangedMeanwhile(TagError):
+class ChangedMeanwhile(TagError, TransientError):
     """The file is not the one that was analysed, or it changed while the copy was made."""
 
 
-class WriteFailed(TagError):
+class WriteFailed(TagError, TransientError):
     """The operating system refused: disk full, quota, an attribute that cannot be kept."""

@@ -13,14 +13,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from genrebeam.features.chunks import stretch_segments, stretch_starts_s
+from genrebeam.features.chunks import audible, stretch_segments, stretch_starts_s
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.decode import AudioBlock, open_audio
-from genrebeam.features.errors import DecodeFailed, TooLong, TooShort, TrackError, UnreadableFile
+from genrebeam.features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, unreadable
 from genrebeam.features.filling import FillingFile
 from genrebeam.features.mel import LogMelStream, log_mel
 from genrebeam.features.resample import resampler
 from genrebeam.features.schema import AudioInfo
+
+# Channels cancel where their mean has less than this share of the power that it has of channels without relation.
+_CANCELLED = 0.5
+_LOUDEST = 16.0  # above it samples are in the scale of integers: of 16, 24 or 32 bits
+_FULL_SCALES = (2.0**15, 2.0**23, 2.0**31)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +84,8 @@ def _hear_stretches(
 ) -> list[NDArray[np.uint8] | AudioInfo]:
     """The log-Mel of each stretch, and the AudioInfo.
 
-    Nothing of a track that has to be heard as a whole: because it is short, because its length is unknown, or because
-    one of the stretches cannot be had, which is damage that hearing the whole will tell of.
+    Nothing of a track that has to be heard as a whole: because it is short, because its length is unknown, because the
+    stretches are silent, or because one of them cannot be had, which is damage that hearing the whole will tell of.
     """
     assert limits.coverage_s is not None
     frames = stretch_segments(front_end) * front_end.chunk_step_frames
@@ -89,7 +94,8 @@ def _hear_stretches(
     # A frame more at both ends, so that no frame of the stretch reaches into nothing.
     margin_s = 1 / front_end.frames_per_s
     duration_s = (longest + 1) * margin_s
-    heard: list[NDArray[np.uint8] | AudioInfo] = []
+    heard: list[NDArray[np.uint8]] = []
+    scale = 1.0
     try:
         if not isinstance(source, FillingFile):
             _check_regular(source)
@@ -102,12 +108,13 @@ def _hear_stretches(
                 if len(block.samples) < round(duration_s * block.sample_rate_hz):
                     return []
                 mono, factor = to_mono(block), _factor(block.sample_rate_hz, front_end)
+                scale = _to_full_scale(mono, scale)
                 stream_to = resampler(block.sample_rate_hz, factor * front_end.sample_rate_hz)
                 samples = mono if stream_to is None else stream_to.resample_chunk(mono, last=True)
                 heard.append(log_mel(samples, front_end, factor)[1 : (longest if at_s == starts_s[-1] else frames) + 1])
     except (TrackError, OSError, RuntimeError, ValueError):
         return []
-    if not heard:
+    if not any(audible(levels, front_end) for levels in heard):
         return []
     return [
         *heard,
@@ -143,7 +150,7 @@ def _decoded(
     """As `mono_blocks`, all blocks at the rate that is wanted for a file that begins with some rate; each with it."""
     _check_regular(path)
     duration_s = 0.0
-    stream_to, from_hz, to_hz = None, 0, 0
+    stream_to, from_hz, to_hz, scale = None, 0, 0, 1.0
     try:
         with open_audio(path) as stream:
             info = AudioInfo(stream.container, stream.codec, 0.0, stream.sample_rate_hz, stream.channels)
@@ -158,11 +165,12 @@ def _decoded(
                     to_hz = to_hz or rate_for(from_hz)
                     stream_to = resampler(from_hz, to_hz)
                 mono = to_mono(block)
+                scale = _to_full_scale(mono, scale)
                 yield mono if stream_to is None else stream_to.resample_chunk(mono), to_hz
             if stream_to is not None:
                 yield stream_to.resample_chunk(np.empty(0, np.float32), last=True), to_hz
     except OSError as error:
-        raise UnreadableFile(error.strerror or str(error)) from error
+        raise unreadable(error) from error
     except (RuntimeError, ValueError) as error:  # libsndfile in mid-stream; soxr for an absurd rate
         raise DecodeFailed(str(error)) from error
     if duration_s == 0:
@@ -182,13 +190,52 @@ def extract(
 
 
 def to_mono(block: AudioBlock) -> NDArray[np.float32]:
-    """The mean of all channels, float32 [samples], a copy. Samples that are not numbers become silence."""
-    channels = block.samples.shape[1]
-    # A dot product: `mean(axis=1)` over two channels is more than ten times slower.
-    mono = block.samples[:, 0].copy() if channels == 1 else block.samples @ np.full(channels, 1 / channels, np.float32)
-    if not np.isfinite(mono.sum()):
-        mono = np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -16, 16)
+    """The mean of all channels, float32 [samples], a copy.
+
+    Samples that are not numbers do not count: where one channel has none the others are heard, where all have none it
+    is silent. Where channels cancel each other, those that run against the loudest one are turned over first: the mean
+    would be silence, and each of them is music.
+    """
+    samples = block.samples
+    channels = samples.shape[1]
+    # Dot products: `mean(axis=1)` over two channels is more than ten times slower.
+    mono = samples[:, 0].copy() if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
+    power = np.dot(mono, mono)
+    if not np.isfinite(power):
+        samples, mono = _finite(samples)
+        power = np.dot(mono, mono)
+    if channels > 1:
+        flat = samples.ravel(order="K")
+        # Of channels without relation, each as loud as the next, the mean has `1 / channels` of their power.
+        if channels**2 * power < _CANCELLED * np.dot(flat, flat):
+            likeness = samples.T @ samples[:, np.square(samples).sum(axis=0).argmax()]
+            signs = np.where(likeness < 0, -1, 1)
+            mono = samples @ (signs * signs[0] / channels).astype(np.float32)  # the first stays, so blocks fit together
     return mono
+
+
+def _finite(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Samples [samples, channels] with 0 for what is not a number, and the mean of those that are, [samples]."""
+    is_number = np.isfinite(samples)
+    samples = np.where(is_number, np.clip(samples, -_FULL_SCALES[-1], _FULL_SCALES[-1]), np.float32(0))
+    return samples, samples.sum(axis=1) / np.maximum(1, is_number.sum(axis=1, dtype=np.float32))
+
+
+def _to_full_scale(mono: NDArray[np.float32], scale: float) -> float:
+    """Divide a block by the full scale of its file, which is `scale` until a block is louder; the scale from here on.
+
+    Some programs write floating-point samples in the scale of integers. A track that begins softly is at the wrong
+    scale until then, which a network does not mind: it takes each chunk by its own level.
+    """
+    if scale == 1.0 and np.dot(mono, mono) <= len(mono):  # cheap, and no block in the scale of integers is so soft
+        return scale
+    peak = float(np.abs(mono).max(initial=0.0))
+    if peak > _LOUDEST * scale:
+        scale = next((scale for scale in _FULL_SCALES if peak <= 2 * scale), _FULL_SCALES[-1])
+    if scale > 1.0:
+        mono /= np.float32(scale)
+        np.clip(mono, -_LOUDEST, _LOUDEST, out=mono)
+    return scale
 
 
 def _check_regular(path: str | os.PathLike[str]) -> None:
@@ -196,8 +243,8 @@ def _check_regular(path: str | os.PathLike[str]) -> None:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise UnreadableFile(error.strerror or str(error)) from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise UnreadableFile("not a regular file")
+        raise NotAudio("not a regular file")
     if status.st_size == 0:
-        raise UnreadableFile("the file is empty")
+        raise NotAudio("the file is empty")

@@ -1,11 +1,16 @@
-"""A file whose bytes come as they are read: a local copy of something far away, with holes where nobody has looked."""
+"""Files as decoders and tag readers get them: they remember what could not be read.
+
+`StoredFile` is a file of this machine; `FillingFile` a local copy of something far away, with holes where nobody has
+looked.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 _BLOCK_BYTES = 1 << 16
 # Whoever reads on gets as much again as he has had in a row: a decoder that cannot seek reads everything, and a hundred
@@ -20,8 +25,42 @@ def sought(offset: int, whence: int, *, at: int, size: int) -> int:
     return offset + {os.SEEK_SET: 0, os.SEEK_CUR: at, os.SEEK_END: size}[whence]
 
 
+class StoredFile(io.FileIO):
+    """A file that keeps the error with which the system refused to read it, as `failed`.
+
+    Whoever parses it takes that for the end of the file, or for damage, which it is not.
+    """
+
+    failed: Exception | None = None
+
+    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]
+        with self._noting():
+            return super().readinto(buffer)
+
+    def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]
+        with self._noting():
+            return super().read(-1 if size is None else size)
+
+    def readall(self) -> bytes | None:  # type: ignore[override]
+        with self._noting():
+            return super().readall()
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def buffered(stored: StoredFile) -> BinaryIO:
+    """It, read in blocks as `open` does; closing one closes both."""
+    return io.BufferedReader(stored)  # type: ignore[type-var]
+
+
 class FillingFile(io.RawIOBase):
-    """Reads a file that `fill` completes.
+    """Reads a file that `fill` completes; what `fill` raises is kept as `failed`, as in a StoredFile.
 
     Args:
         path: of a file that has its full length, and nothing in it yet.
@@ -36,6 +75,7 @@ class FillingFile(io.RawIOBase):
         self._at = 0
         self._there = bytearray(-(-self._size // _BLOCK_BYTES))  # 1 for each block that is no hole
         self._row_from = self._row_to = 0  # the last fills that followed each other, as offsets
+        self.failed: Exception | None = None
 
     def readable(self) -> bool:
         return True
@@ -66,8 +106,9 @@ class FillingFile(io.RawIOBase):
     def whole(self) -> str:
         """Complete the file; its path."""
         if not all(self._there):
-            self._fill(0, self._size)
+            self._complete(0, self._size)
             self._there[:] = b"\1" * len(self._there)
+            self.failed = None
         return self.name
 
     def close(self) -> None:
@@ -83,5 +124,12 @@ class FillingFile(io.RawIOBase):
         while last < len(self._there) and not self._there[last] and last * _BLOCK_BYTES < end:
             last += 1
         self._row_to = min(last * _BLOCK_BYTES, self._size)
-        self._fill(start, self._row_to)
+        self._complete(start, self._row_to)
         self._there[block:last] = b"\1" * (last - block)
+
+    def _complete(self, start: int, stop: int) -> None:
+        try:
+            self._fill(start, stop)
+        except Exception as error:
+            self.failed = error
+            raise

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from genrebeam.features.child import Child, fill, named
 from genrebeam.features.config import FrontEnd
+from genrebeam.features.errors import unreadable
 from genrebeam.features.extract import ExtractLimits
-from genrebeam.features.filling import Fill, FillingFile
+from genrebeam.features.filling import Fill, FillingFile, StoredFile, buffered
 from genrebeam.features.schema import AudioInfo, FileTags
 
 
@@ -66,8 +67,9 @@ class IsolatedExtractor:
             fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
 
         Raises:
-            TrackError: what `genrebeam.features.extract.extract` raises, and DecoderCrashed, DecoderHung or
-                DecoderOutOfMemory for what became of the child.
+            TrackError: what `genrebeam.features.extract.extract` raises, and what became of two children in a row, as
+                `genrebeam.features.child.Child.ask` raises it.
+            DecoderUnavailable: no child can be started, whatever the file.
         """
         levels, (audio, tags) = self._child.ask([os.path.abspath(path), fill is not None], fill)
         log_mel = np.frombuffer(levels, np.uint8).reshape(-1, self._front_end.mel_bands)
@@ -102,11 +104,22 @@ def hearing(
 
 
 def _tags(read_tags: Callable[[Any], FileTags], source: str | FillingFile) -> FileTags:
-    """The tags, or none where they cannot be read: the music was heard all the same."""
+    """The tags, or none where the tags are damaged: the music was heard all the same.
+
+    Raises:
+        TrackError: the system or the store does not give the file any more.
+    """
     try:
-        with open(source, "rb") if isinstance(source, str) else source as file:
+        stored = StoredFile(source) if isinstance(source, str) else source
+    except OSError as error:
+        raise unreadable(error) from error
+    with stored if isinstance(stored, FillingFile) else buffered(stored) as file:
+        try:
             return read_tags(file)
-    except MemoryError:
-        raise
-    except Exception:
-        return FileTags()
+        except MemoryError:
+            raise
+        except Exception:
+            return FileTags()
+        finally:
+            if stored.failed is not None:
+                raise unreadable(stored.failed) if isinstance(stored.failed, OSError) else stored.failed

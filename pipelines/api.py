@@ -6,8 +6,10 @@ The package genrebeam exports these names, which are a contract (docs/python.md)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, overload
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrebeam.features.chunks import audible, segments_of
-from genrebeam.features.errors import Silent, TrackError
+from genrebeam.features.errors import Silent, TrackError, UsageError
 from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.schema import AudioInfo, FileTags
@@ -80,7 +82,8 @@ class GenreTagger:
     """Hears the genre of files. The network is loaded once, when the first file is heard.
 
     Files are decoded in a child process, so that a hostile one costs an error and not this process. Close it, or use it
-    as a context manager, to end that process early.
+    as a context manager, to end that process early. Threads may share one: they take turns. After a fork each process
+    has a decoding process of its own, but the network must not have been loaded before: make a GenreTagger in each.
 
     Args:
         model: name of a bundle that ships, or folder or URL of one; the default one where nothing is said.
@@ -104,6 +107,7 @@ class GenreTagger:
     ) -> None:
         self._vote, self._top_k, self._threads = vote, top_k, threads
         self._predictor = predictor
+        self._is_own, self._pid, self._lock = predictor is None, os.getpid(), threading.RLock()
         if predictor is None:
             self.bundle = bundle_at(os.fspath(model) if model is not None else None)
         self.front_end = predictor.front_end if predictor else self.bundle.front_end
@@ -125,6 +129,8 @@ class GenreTagger:
 
         Raises:
             TrackError: the one file cannot be heard; the message names it.
+            DecoderUnavailable: no file can be decoded here.
+            UsageError: the network was loaded before a fork of this process.
         """
         if isinstance(songs, str | os.PathLike):
             (heard,) = self._hear_all([songs])
@@ -146,7 +152,8 @@ class GenreTagger:
 
     def decide(self, features: Features) -> Heard:
         """What is heard in a file that was decoded before."""
-        return self._decided(self._score([(0, features)]))[0]
+        with self._turn():
+            return self._decided(self._score([(0, features)]))[0]
 
     def close(self) -> None:
         self._extractor.close()
@@ -159,9 +166,20 @@ class GenreTagger:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The network is for one thread at a time, and for the process that has loaded it."""
+        if self._pid != os.getpid():
+            if self._is_own and self._predictor is not None:
+                raise UsageError("GenreTagger: the network was loaded before this process was forked; make another one")
+            self._pid, self._lock = os.getpid(), threading.RLock()  # nobody is left who could release the old one
+        with self._lock:
+            yield
+
     def _hear_all(self, songs: list[Song]) -> list[Heard | TrackError]:
         failed: dict[int, TrackError] = {}
-        heard = self._decided(self._score(self._decode(songs, failed)))
+        with self._turn():
+            heard = self._decided(self._score(self._decode(songs, failed)))
         return [failed.get(number) or heard[number] for number in range(len(songs))]
 
     def _decode(self, songs: list[Song], failed: dict[int, TrackError]) -> Iterator[tuple[int, Features]]:

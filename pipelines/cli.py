@@ -21,6 +21,8 @@ COMMANDS = {
     "apply": ("genrebeam.pipelines.commands.apply", "Write the genres of a results folder into the files."),
     "undo": ("genrebeam.pipelines.commands.undo", "Put back the genres that were in the files before."),
     "correct": ("genrebeam.pipelines.commands.correct", "Say that a track is of another genre."),
+    "learn": ("genrebeam.pipelines.commands.learn", "Learn your own genre words from a tagged catalog."),
+    "playlist": ("genrebeam.pipelines.commands.playlist", "Make a playlist of what sounds alike or is of a genre."),
     "show": ("genrebeam.pipelines.commands.show", "Draw a track: waveform, spectrogram, genres over time."),
     "app": ("genrebeam.app.command", "Hear, browse and correct in a browser."),
     "report": ("genrebeam.pipelines.commands.report", "Make one HTML page of a results folder."),

@@ -36,7 +36,9 @@ def _misbehave(path):
         ctypes.string_at(0)
     if "hang" in path:
         while True:
-            time.sleep(0.01)
+            pass
+    if "stall" in path:
+        time.sleep(3600)
     if "bomb" in path:
         hoard = []
         while True:

@@ -155,9 +155,7 @@ def plan(job: TagJob, run: ApplyRun, scratch: str, receipts: list[Entry]) -> Pla
         if original.seen is None:
             original = dataclasses.replace(original, size=status.st_size, mtime_ns=status.st_mtime_ns)
         if not abs(original.mtime_ns) < 2**63:  # nanoseconds from 1678 to 2262 fit into the journal
-            raise UnreadableFile(
-                f"{original.path}: its modification time is invalid (before 1678 or after 2262); touch it"
-            )
+            raise UnreadableFile(f"{original.path}: its modification time cannot be stored; touch it")
         current = read_tags(file)
         goal = (_goal_of_apply if job.prediction else _goal_of_undo)(job, run, current, original)
         entry = Entry(

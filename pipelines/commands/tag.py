@@ -132,6 +132,8 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
         table.add_row("", f"{count:,}", genre)
+    if report.from_embeddings:
+        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if companions := report.not_audio + report.companions:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")

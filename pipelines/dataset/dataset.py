@@ -132,7 +132,10 @@ class Dataset:
 
     def add(self, kind: str, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add a file with these rows; when this returns they stay. Raises OSError."""
-        table = pa.Table.from_pylist(list(rows), SCHEMAS[kind])
+        self.add_table(kind, run_id, pa.Table.from_pylist(list(rows), SCHEMAS[kind]))
+
+    def add_table(self, kind: str, run_id: str, table: pa.Table) -> None:
+        """The same for rows in a table of the kind's schema."""
         with (self.folder / kind).new(f"{run_id}-{secrets.token_hex(8)}.parquet") as path:
             pq.write_table(table, path, compression="zstd")
 

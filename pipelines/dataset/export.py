@@ -13,11 +13,12 @@ from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 FORMATS = ["csv", "json"]
+_NOT_IN_CSV = ("labels", "chunk_scores", "chunk_starts_s", "embedding")  # lists as long as the track, or of bytes
 _ROWS = 1000  # as Python objects at a time
 
 
 def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
-    """Write `results.csv` (lists joined by "; ", no chunk scores) or `results.json` (one object per line).
+    """Write `results.csv` (lists joined by "; ", without `_NOT_IN_CSV`) or `results.json` (one object per line).
 
     Returns:
         Path or URL of the file written; it replaces an older one in one step.
@@ -25,7 +26,7 @@ def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
     dataset = Dataset.at(place)
     with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding="utf-8", newline="") as file:
         if kind == "csv":
-            names = [name for name in RESULTS.names if name not in ("labels", "chunk_scores")]
+            names = [name for name in RESULTS.names if name not in _NOT_IN_CSV]
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             _, rows = in_order(newest_results_by_file(dataset, names))

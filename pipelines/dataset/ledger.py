@@ -26,7 +26,7 @@ from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_ANALYSIS, _URI, _COVERAGE_MS = range(3)  # columns of `Ledger.tagged`
+_ANALYSIS, _URI, _COVERAGE_MS, _EMBEDDING = range(4)  # columns of `Ledger.tagged`
 _VERSION = 0  # the column of `Ledger.rejected`
 _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
 
@@ -176,8 +176,8 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: of its newest result, three columns: key of (version before any tag of ours, model fingerprint, vote);
-            key of the uri; milliseconds that were analysed.
+        tagged: of its newest result, four columns: key of (version before any tag of ours, model fingerprint, vote);
+            key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding).
         rejected: of its newest reject, one column: key of the version.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
@@ -196,9 +196,11 @@ class Ledger:
             roots = origins.of(_versions(table).tolist())
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
-            return np.stack([how, keys_of(table["uri"].to_pylist()), np.array(coverage_ms, np.int64)], axis=1)
+            embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
+            place = keys_of(table["uri"].to_pylist())
+            return np.stack([how, place, np.array(coverage_ms, np.int64), embedding], axis=1)
 
-        how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s"]
+        how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejects = _read_keys(dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"])
         return cls(_Known.of(*results), _Known.of(*rejects), origins)
@@ -217,6 +219,17 @@ class Ledger:
         return self.tagged.matches(keys, _ANALYSIS, analyses) & (
             self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
         )
+
+    def have_embedding(self, tracks: pa.Table, trunk: str, coverage_s: float | None = None) -> NDArray[np.bool_]:
+        """Whether these versions of files have an embedding of this trunk.
+
+        Args:
+            coverage_s: as for `are_tagged`.
+        """
+        roots = self.origins.of(_versions(tracks).tolist())
+        keys = keys_of(tracks["track_id"].to_pylist())
+        is_there = self.tagged.matches(keys, _EMBEDDING, keys_of(roots, [trunk] * len(roots)))
+        return is_there & (self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s))
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks have a result, under another uri."""

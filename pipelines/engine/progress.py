@@ -41,13 +41,19 @@ def report_finished(path: str | None, track_id: str, *, duration_s: float = 0.0,
 
 
 def _say(path: str | None, what: dict[str, Any]) -> None:
-    """One line appended in one write is atomic, so many processes may share the file."""
+    """One line appended in one write is atomic, so many processes may share the file.
+
+    A nearly full disk may take part of it. The rest cannot follow, as another process may have written meanwhile: the
+    line is written anew. It begins with a line end, so that such a part spoils no other line.
+    """
     if path is None:
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, json.dumps(what).encode() + b"\n")
+            line = b"\n" + json.dumps(what).encode() + b"\n"
+            if os.write(descriptor, line) < len(line):
+                os.write(descriptor, line)
         finally:
             os.close(descriptor)
     except OSError:
@@ -96,8 +102,12 @@ def unfinished(path: Path) -> set[str]:
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    """All whole lines but those that a full disk has cut off."""
+    found = []
+    for line in text[: text.rfind(b"\n") + 1].splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 class _AudioSpeed(ProgressColumn):

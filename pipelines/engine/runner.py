@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import resource
 import shutil
@@ -12,6 +13,7 @@ import socket
 import sys
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrebeam.features.errors import UsageError
@@ -247,8 +249,49 @@ def _check_answers(name: str, address: str | None) -> None:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use, which in a container is fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(proc: Path = Path("/proc/self")) -> float:
+    """The least quota of processor time, in cores, of the control groups of a process; infinite where there is none.
+
+    Of version 1 and 2, as cgroups(7) describes them: a group's own quota and those of the groups around it hold.
+
+    Args:
+        proc: the folder of the process, in which `cgroup` names its groups and `mountinfo` where they can be seen.
+    """
+    try:
+        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
+        mounts = [line.split(" ") for line in (proc / "mountinfo").read_text().splitlines()]
+    except OSError:
+        return math.inf  # no Linux
+    group_of = {name: path for _, controllers, path in groups for name in controllers.split(",")}
+    quotas = [math.inf]
+    for mount in mounts:
+        kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
+        name = {"cgroup2": "", "cgroup": "cpu"}.get(kind)
+        if name not in group_of or (name and name not in options):
+            continue
+        top = Path(mount[4])
+        # A container may see its own group as the root of the mount, by whatever path it has outside.
+        group = top / os.path.relpath(group_of[name], mount[3])
+        group = group if group.is_dir() and ".." not in group.parts else top
+        quotas += [_quota_of(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    """The quota of one control group, in cores; infinite where it has none."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if quota not in ("max", "-1"):
+                return int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            pass  # not of this version, or the root, which has no quota
+    return math.inf
 
 
 def split_beam_flags(arguments: Sequence[str], own_options: frozenset[str]) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
+from genrebeam.model.decision import MEAN
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow
@@ -37,6 +38,7 @@ from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import Watcher, unfinished, watched
 from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.engine.waiting import wait_for
+from genrebeam.pipelines.jobs.rescore import rescore
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport, describe, versions
 from genrebeam.pipelines.library.discover import find_all
@@ -158,6 +160,7 @@ class _Run:
         leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
         found = find_all(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
         moved: list[pa.Table] = []
+        known: dict[str, str] = {}
         while part := list(itertools.islice(found, _FOUND)):
             options.engine.check_places(("the track", track_of(one).uri) for one in part)  # of a manifest
             report.found += len(part)
@@ -166,10 +169,14 @@ class _Run:
             table = as_table(one for one in part if isinstance(one, Track))
             settled = self._settled(ledger, table)
             moved.append(table.filter(pa.array(settled & ledger.have_moved(table))).select(["track_id", "uri"]))
-            pending = table.filter(pa.array(~settled))
-            report.done_before += len(table) - len(pending)
-            yield pending
+            report.done_before += int(settled.sum())
+            can_be_scored = self._can_be_scored(ledger, table) & ~settled
+            some = table.filter(pa.array(can_be_scored))
+            known |= zip(some["track_id"].to_pylist(), some["uri"].to_pylist(), strict=True)
+            yield table.filter(pa.array(~settled & ~can_be_scored))
         follow(self._dataset, moved)
+        if known:
+            report.from_embeddings = rescore(self._dataset, self._bundle, report.run_id, known, top_k=options.top_k)
 
     def _turn_down(self, rejections: list[Rejection], ledger: Ledger) -> None:
         report = self.report
@@ -186,6 +193,13 @@ class _Run:
         options = self._options
         done = ledger.are_tagged(tracks, self._bundle.fingerprint, options.vote, options.limits.coverage_s)
         return done if options.retry_rejects else done | ledger.are_rejected(tracks)
+
+    def _can_be_scored(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which tracks need not be heard for words that were learned over the embeddings that they have."""
+        options, space = self._options, self._bundle.embedding
+        if not self._bundle.has_head or space is None or options.vote != MEAN or options.features_output:
+            return np.zeros(len(tracks), bool)
+        return ledger.have_embedding(tracks, space.trunk, options.limits.coverage_s)
 
     def _left(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """What of some tracks neither an earlier run nor this one has settled."""

@@ -24,7 +24,8 @@ class TagReport:
 
     `found` counts every file of the library, `not_audio` those turned down by their suffix, `companions` those that
     were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
-    `tagged` or `rejected`.
+    `tagged` or `rejected`. Of the tagged ones `from_embeddings` were not heard again: learned words were scored by what
+    an earlier run had kept of them.
     """
 
     run_id: str
@@ -35,6 +36,7 @@ class TagReport:
     not_audio: int = 0
     companions: int = 0
     tagged: int = 0
+    from_embeddings: int = 0
     rejected: int = 0
     audio_s: float = 0.0
     wall_s: float = 0.0

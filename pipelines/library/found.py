@@ -60,7 +60,7 @@ def keepable(found: Track | Rejection) -> Track | Rejection:
     elif not 0 <= found.size < 2**63:
         reason = "its size is invalid"
     elif not abs(found.mtime) < _LIMIT_NS / 1e9:
-        reason = "its modification time is invalid (before 1678 or after 2262); touch it"
+        reason = "its modification time cannot be stored; touch it"
     track_id = storable(found.track_id)
     if reason:
         track = Track(storable(found.uri), track_id, 0, 0.0)

@@ -24,7 +24,7 @@ from genrebeam.model.splits import normal_group, split_of
 Claims = Mapping[str, Mapping[str, Sequence[str]]]
 UNLABELLED = "unlabelled"
 _KEYS, _GENRES, _GROUPS = ("path", "uri", "track_id"), ("genre", "genres"), ("group", "artist")
-_NOBODY = {"", "unknown", "unknown artist", "various", "various artists"}  # one group for each such track
+NOBODY = {"", "unknown", "unknown artist", "various", "various artists", "va"}  # one group for each such track
 # GTZAN's own layout: blues/blues.00012.au (or .wav), a hundred clips in each of ten folders.
 _GTZAN_TRACKS = 100
 
@@ -175,7 +175,7 @@ def _labels(row: dict[str, Any], key: str, claims: Claims) -> Labels:
             values = (whole,) if whole in meanings else _values(row, (column,))
             genres = tuple(sorted({g for value in values for g in meanings.get(value, ())}))
     group = next((str(row[name]).strip() for name in _GROUPS if row.get(name)), "")
-    return Labels(genres, str(row.get("split") or ""), key if group.casefold() in _NOBODY else group)
+    return Labels(genres, str(row.get("split") or ""), key if group.casefold() in NOBODY else group)
 
 
 def _values(row: dict[str, Any], names: Sequence[str]) -> tuple[str, ...]:

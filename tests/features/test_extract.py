@@ -141,11 +141,11 @@ def test_names_in_any_encoding(tmp_path):
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda p: p.write_bytes(b""), UnreadableFile),
+        (lambda p: p.write_bytes(b""), NotAudio),
         (lambda p: p.write_bytes(b"not music at all, just words" * 50), NotAudio),
         (lambda p: p.write_bytes(b"\xff\xd8\xff\xe0" + bytes(500)), NotAudio),
-        (lambda p: p.mkdir(), UnreadableFile),
-        (lambda p: os.mkfifo(p), UnreadableFile),
+        (lambda p: p.mkdir(), NotAudio),
+        (lambda p: os.mkfifo(p), NotAudio),
         (lambda p: p.symlink_to("nowhere"), UnreadableFile),
         (lambda p: None, UnreadableFile),
         (lambda p: soundfile.write(p, np.zeros(0, np.float32), 22_050, format="WAV"), DecodeFailed),
