@@ -24,6 +24,7 @@ from genrebeam.pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
 CORRECTIONS_DIR = "corrections"
+CHECKS_FILE = "tags-to-check.parquet"  # of `genrebeam learn`
 SCHEMAS = {RESULTS_DIR: RESULTS, REJECTS_DIR: REJECTS, JOURNAL_DIR: JOURNAL, CORRECTIONS_DIR: CORRECTIONS}
 _ADVICE = {
     RESULTS_DIR: "move it away, and its tracks will be analysed again",

@@ -222,6 +222,11 @@ def test_contradicted_tags_are_listed_in_the_bundle_and_beside_the_results(catal
     assert (check["track_id"], check["words"], check["heard"]) == ("Zouk 0/Album/2.wav", ["Kölsch"], "Zouk")
     with (catalog / "words" / "tags-to-check.csv").open(encoding="utf-8") as file:
         assert [row["heard"] for row in csv.DictReader(file)] == ["Zouk"]
+    genrebeam("report", catalog / "out", "--output", catalog / "page.html")
+    page = (catalog / "page.html").read_text(encoding="utf-8")
+    assert "Tags to check" in page and "<td>Zouk 0/Album/2.wav</td><td>Kölsch</td><td>Zouk</td>" in page
+    (catalog / "out" / "tags-to-check.parquet").write_bytes(b"damaged")
+    assert "`genrebeam learn` makes it anew" in shown_by("report", catalog / "out", code=2)
     card = (catalog / "words" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "| Kölsch | 17 | 5 |" in card and "What to expect" in card
 
