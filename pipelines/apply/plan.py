@@ -7,7 +7,6 @@ import dataclasses
 import datetime as dt
 import functools
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from genrebeam.pipelines.tags.writer import (
     Change,
     Identity,
     check_writable,
+    temporary_name,
 )
 
 
@@ -188,7 +188,7 @@ def plan(job: TagJob, run: ApplyRun, scratch: str, receipts: list[Entry]) -> Pla
             tags=tuple(tags),
             values=goal.values,
             splices=tuple(splices),
-            temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
+            temporary=temporary_name(),
             mtime_ns=goal.mtime_ns,
             is_undo=not job.prediction,
         )

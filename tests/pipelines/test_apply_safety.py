@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tagfiles
@@ -24,6 +25,7 @@ from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Ledger
+from genrebeam.pipelines.dataset.schema import JOURNAL
 from genrebeam.pipelines.jobs import apply
 from genrebeam.pipelines.jobs.apply import ApplyReport
 from genrebeam.pipelines.library.discover import discover
@@ -366,6 +368,23 @@ def test_copies_that_a_killed_run_left_are_removed_by_the_next(song: Path, tmp_p
     assert not leftover.exists()
     assert foreign.exists()
     assert json.loads((tmp_path / "applied" / f"{entry.run_id}.json").read_text())["status"] == "killed"
+
+
+@pytest.mark.parametrize(
+    "name", ["id_rsa", "../id_rsa", ".genrebeam-x.tmp", ".genrebeam-" + "0" * 20 + ".tmp/../id_rsa"]
+)
+def test_a_journal_from_elsewhere_deletes_nothing_but_copies_of_ours(song: Path, tmp_path: Path, name: str) -> None:
+    tagfiles.apply_all(tmp_path)
+    (file,) = (tmp_path / "applied").glob("*.parquet")
+    rows = [row | {"temporary": name} for row in pq.read_table(file).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, JOURNAL), file)
+    (mark,) = (tmp_path / "applied").glob("*.json")
+    mark.unlink()  # as if it had been killed
+    keys = [folder / "id_rsa" for folder in (song.parent, song.parent.parent)]
+    for key in (*keys, song.with_name(".genrebeam-x.tmp")):
+        key.write_text("secret")
+    tagfiles.apply_all(tmp_path)
+    assert all(key.exists() for key in (*keys, song.with_name(".genrebeam-x.tmp")))
 
 
 def test_the_journal_is_on_the_disk_before_a_file_is_touched(
