@@ -24,7 +24,7 @@ HEARING = """
 import json, sys
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.isolated import IsolatedExtractor
-extractor = IsolatedExtractor(FrontEnd(), tag_reader="genrebeam.pipelines.tags.read:genres_in")
+extractor = IsolatedExtractor(FrontEnd(), tag_reader="genrebeam.pipelines.tags.read:tags_in")
 for path in sys.argv[1:]:
     try:
         said = extractor.extract(path)[1].duration_s

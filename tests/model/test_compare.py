@@ -241,7 +241,7 @@ def test_rows_are_added_to_the_same_table(shards, tmp_path):
         (["--features", "smell"], "--features smell: choose from log-Mel"),
         (["--features", "zero crossings"], "--features zero crossings: shards hold no waveform; give the library"),
         (["--audio", "/nowhere/at/all"], "/nowhere/at/all: no such library"),
-        (["--epochs", "0"], "--epochs 0: must be 1 or more"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
         (["--test-split", "train"], "cannot be measured on honestly"),
         (["--test-split", "nowhere"], "no split 'nowhere'"),
     ],

@@ -63,11 +63,11 @@ def test_a_worker_in_the_process_of_its_driver_does_not_end_it(tmp_path):
 def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path, monkeypatch):
     path = tmp_path / "progress"
     path.touch()
-    progress.begin(str(path), "a")
+    progress.report_started(str(path), "a")
     real = os.write
     with monkeypatch.context() as full:
         full.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
-        progress.begin(str(path), "b")
-    progress.begin(str(path), "c")
-    progress.end(str(path), "a")
-    assert progress.in_hand(path) == {"c"}
+        progress.report_started(str(path), "b")
+    progress.report_started(str(path), "c")
+    progress.report_finished(str(path), "a")
+    assert progress.unfinished(path) == {"c"}

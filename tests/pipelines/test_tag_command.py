@@ -20,7 +20,6 @@ from commandline import GENREBEAM, ROOT, genrebeam
 from genrebeam.features.errors import UsageError
 from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
-from genrebeam.pipelines.dataset.plan import plan_name
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 
@@ -405,12 +404,6 @@ def test_where_too_few_files_may_be_open_a_run_does_not_begin_to_wait(tmp_path):
 
     command = ["tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "3"]
     assert "only 40 files may be open at a time here" in genrebeam(*command, code=2, preexec_fn=limit).stderr
-
-
-def test_a_killed_run_leaves_no_plan_of_its_own_behind():
-    """The next one writes over it; a cluster's workers may still read theirs, so those have names of their own."""
-    assert plan_name("run1", is_local=True) == plan_name("run2", is_local=True)
-    assert plan_name("run1", is_local=False) != plan_name("run2", is_local=False)
 
 
 def test_who_has_seen_enough_does_not_make_a_run_fail():
