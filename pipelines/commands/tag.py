@@ -135,6 +135,8 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     if report.from_embeddings:
         table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
+    if report.will_retry:
+        table.add_row("passing", f"{report.will_retry:,}", "of these: not the files' fault; run it again")
     if companions := report.not_audio + report.companions:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
     if report.done_before:

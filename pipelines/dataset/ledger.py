@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from genrebeam.features.errors import is_transient
 from genrebeam.features.schema import Track
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, MergedMeanwhile, schema_of
 from genrebeam.pipelines.dataset.journal import Origins
@@ -83,7 +84,8 @@ def _read_keys(
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
-    A tag that could not be written says nothing about what was heard, so such rejects are left out.
+    Only rejects that are a verdict on the file count: a tag that could not be written says nothing about what was
+    heard, and what the surroundings were to blame for (`genrebeam.features.errors.is_transient`) passes.
 
     Args:
         values_of: a table to any number of columns, int64 [rows, columns].
@@ -93,11 +95,13 @@ def _read_keys(
         times = table["processed_at"].cast(pa.int64()).to_numpy()
         return keys_of(table["track_id"].to_pylist()), times, values_of(table)
 
-    needed = ["track_id", "processed_at", *columns, *(["stage"] if kind == REJECTS_DIR else [])]
+    needed = ["track_id", "processed_at", *columns, *(["stage", "error"] if kind == REJECTS_DIR else [])]
     parts, lengths = [read(schema_of(kind, needed).empty_table())], {}
     for name, table in dataset.named_tables(kind, needed, run_id=run_id):
         if kind == REJECTS_DIR:
-            table = table.filter(pc.not_equal(table["stage"], "apply"))
+            passing = [error for error in table["error"].unique().to_pylist() if error and is_transient(error)]
+            is_verdict = pc.invert(pc.is_in(table["error"], value_set=pa.array(passing, pa.string())))
+            table = table.filter(pc.and_(is_verdict, pc.not_equal(table["stage"], "apply")))
         parts.append(read(table))
         lengths[name] = len(table)
     keys, when, said = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -237,7 +241,7 @@ class Ledger:
         return self.tagged.knows(keys) & ~self.tagged.matches(keys, _URI, keys_of(tracks["uri"].to_pylist()))
 
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
-        """Whether these versions of files were turned down; another model would not decode them either."""
+        """Whether these versions of files were turned down for good; another model would not decode them either."""
         return self.rejected.matches(keys_of(tracks["track_id"].to_pylist()), _VERSION, _versions(tracks))
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str, coverage_s: float | None = None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from genrebeam.features.errors import is_transient
 from genrebeam.model.bundle import Bundle
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, Dataset
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file
@@ -25,7 +26,8 @@ class TagReport:
     `found` counts every file of the library, `not_audio` those turned down by their suffix, `companions` those that
     were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
     `tagged` or `rejected`. Of the tagged ones `from_embeddings` were not heard again: learned words were scored by what
-    an earlier run had kept of them.
+    an earlier run had kept of them. Of the rejected ones `will_retry` were not the files' fault: the same command tries
+    them again.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class TagReport:
     launches: int = 0
     genres: dict[str, int] = dataclasses.field(default_factory=dict)
     errors: dict[str, int] = dataclasses.field(default_factory=dict)
+    will_retry: int = 0
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -68,6 +71,7 @@ class TagReport:
                 elif stage != "discover":
                     opened.add(hash(track_id))
         self.rejected, self.errors = len(errors), dict(collections.Counter(errors.values()))
+        self.will_retry = sum(is_transient(error) for error in errors.values())
         self.companions = len(opened)
         self.genres = dict(genres)
 

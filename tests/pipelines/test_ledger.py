@@ -141,3 +141,13 @@ def test_text_that_is_no_unicode_is_stored_escaped(tmp_path):
     row = result_row(features, np.array([[0.2, 0.8, 0]], np.float32), PREDICTOR, TagConfig("id", "f", "run"))
     add(tmp_path, "x", [row], RESULTS)
     assert newest_results(tmp_path, ["genre_before"])["genre_before"][0].as_py() == ["\\udcff"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"), [("UnreadableFile", False), ("DecoderKilled", False), ("NotAudio", True)]
+)
+def test_only_what_the_file_is_to_blame_for_hides_a_result_and_settles_a_track(tmp_path, error, is_final):
+    add(tmp_path, "a", [result(track(), 1)], RESULTS)
+    add(tmp_path, "b", [reject_row(Rejection(track(), "extract", error, "why"), "b", at(2))], REJECTS)
+    assert len(newest_results(tmp_path)) == (0 if is_final else 1)
+    assert Ledger.read(tmp_path).is_rejected(track()) is is_final

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 
+import faults
 import psutil
 import pytest
 import synth
-from commandline import GENREBEAM, ROOT
+from commandline import GENREBEAM, ROOT, genrebeam
 from processes import workers_of
 from rich.console import Console
 
@@ -61,3 +62,21 @@ def test_where_nothing_can_be_decoded_the_run_ends_with_the_reason_and_rejects_n
     assert done.returncode not in (0, 3)
     assert "no memory for you" in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "out").glob("rejects/*.parquet"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ["EIO", "ESTALE"])
+def test_a_drive_that_comes_back_is_heard_by_the_same_command_and_hides_nothing_meanwhile(tmp_path, error):
+    songs = [synth.write(tmp_path / "music" / f"{n}.flac", synth.music(4.0, seed=n)) for n in range(3)]
+    command = ("tag", tmp_path / "music", "--output", tmp_path / "out", "--workers", "1", "--max-reject-share", "1")
+    genrebeam(*command)
+    songs[0].touch()  # another version of the same track
+    synth.write(tmp_path / "music" / "3.flac", synth.music(4.0, seed=3))
+    env = faults.preloaded(tmp_path / "faults", error=error, calls="read", path="/music/")
+    said = genrebeam(*command, env={**os.environ, **env}).stdout
+    assert "2 UnreadableFile" in said and "passing" in said
+    assert sorted(newest_results(tmp_path / "out")["track_id"].to_pylist()) == ["0.flac", "1.flac", "2.flac"]
+    (tmp_path / "faults" / "faults").unlink()
+    said = genrebeam(*command, env={**os.environ, **env}).stdout
+    assert "tagged       2" in said and "done before  2" in said
+    assert len(newest_results(tmp_path / "out")) == 4
