@@ -27,6 +27,7 @@ from genrebeam.pipelines.tags.patch import PatchedSource, former, restored
 from genrebeam.pipelines.tags.policy import Outcome, Prediction, decide
 from genrebeam.pipelines.tags.read import TagValues, read_tags
 from genrebeam.pipelines.tags.sniff import Kind, sniff
+from genrebeam.pipelines.tags.words import same
 from genrebeam.pipelines.tags.writer import (
     Change,
     Identity,
@@ -122,8 +123,12 @@ def job_from_row(row: Mapping[str, Any]) -> TagJob:
         unknown=row["unknown"] or 0.0,
     )  # fmt: skip
     if row["correction"]:
-        said = tuple((word, 1.0) for word in words_of(row["correction"]["genre"]))
-        prediction = Prediction(said, "correction", "", row["correction"]["at"], corrected=True)
+        labels = {same(label): label for label in row["correction"]["labels"] or ()}
+        words = words_of(row["correction"]["genre"])
+        prediction = Prediction(
+            tuple((labels.get(same(word), word), 1.0) for word in words), "correction", "", row["correction"]["at"],
+            corrected=True, labels=frozenset(labels.values()),
+        )  # fmt: skip
     versions = [(row["size"], row["mtime_us"]), *map(tuple, row["versions"] or [])]
     return TagJob(track, prediction, frozenset(versions))
 

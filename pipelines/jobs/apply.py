@@ -45,11 +45,12 @@ RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "unknown", "top", "model_id", "model_fingerprint",
     "processed_at",
 ]  # fmt: skip
+_TIME = pa.timestamp("us", tz="UTC")
 TO_WRITE = pa.schema(
     [
         *(pa.field("mtime_us", pa.int64()) if name == "mtime" else RESULTS.field(name) for name in RESULT_COLUMNS),
         pa.field("versions", pa.list_(pa.list_(pa.int64()))),
-        pa.field("correction", pa.struct([("genre", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])),
+        pa.field("correction", pa.struct([("genre", pa.string()), ("at", _TIME), ("labels", pa.list_(pa.string()))])),
     ]
 )
 
@@ -113,11 +114,14 @@ def results_to_write(dataset: Place, *, only_corrected: bool = False) -> tuple[i
         mtime_us = table["mtime"].cast(pa.int64())
         track_ids, *version = (column.to_pylist() for column in (table["track_id"], table["size"], mtime_us))
         versions = file_versions.of(origins.of(keys_of(track_ids, *version).tolist()))
-        said = [(one := corrections.get(track_id)) and {"genre": one.genre, "at": one.at} for track_id in track_ids]
+        said: list[dict[str, Any] | None] = [None] * len(table)
+        for at, track_id in enumerate(track_ids):
+            if (one := corrections.get(track_id)) is not None:
+                said[at] = {"genre": one.genre, "at": one.at, "labels": table["labels"][at].as_py()}
         there = {name: table[name] for name in RESULT_COLUMNS if name != "mtime"}
         return pa.table({**there, "mtime_us": mtime_us, "versions": versions, "correction": said}, TO_WRITE)
 
-    return in_order(map(to_write, newest_results_by_file(dataset, RESULT_COLUMNS)))
+    return in_order(map(to_write, newest_results_by_file(dataset, [*RESULT_COLUMNS, "labels"])))
 
 
 def batches_of_results(dataset: Place, *, only_corrected: bool = False) -> Batches:

@@ -67,8 +67,10 @@ class Prediction:
         model: its id. fingerprint: of the model bundle.
         unknown: how much speaks for music of none of the model's genres, 0 to 1.
         when: of the analysis; not of the writing, so that writing twice gives the same bytes.
-        corrected: the genres are a person's. All of them are written as they are; the policy decides into which files,
-            as for the model's.
+        corrected: the genres are a person's. All of them are written; the policy decides into which files, as for the
+            model's.
+        labels: of the model. A corrected word that is one of them is spelled and mapped as a predicted one; a
+            person's own words stay as typed.
     """
 
     genres: tuple[tuple[str, float], ...]
@@ -77,6 +79,7 @@ class Prediction:
     when: dt.datetime
     corrected: bool = False
     unknown: float = 0.0
+    labels: frozenset[str] = frozenset()
 
 
 class Outcome(str, enum.Enum):
@@ -111,7 +114,7 @@ def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision
     known = heard.unknown <= policy.max_unknown
     sure = [(label, score) for label, score in heard.genres if known and score >= policy.min_confidence]
     sure = sure[: policy.max_genres]
-    ours = dict(heard.genres) if heard.corrected else _named(sure, policy)
+    ours = _named(heard.genres, policy, heard.labels) if heard.corrected else _named(sure, policy)
     if not ours:
         return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
     if current.written and current.written != current.genres and policy.respect_edits:
@@ -140,11 +143,18 @@ def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision
     return Decision(Outcome.WRITE, TagValues(genres, provenance))
 
 
-def _named(heard: Iterable[tuple[str, float]], policy: TagPolicy) -> dict[str, float]:
-    """The user's words for the predicted genres, without duplicates."""
+def _named(
+    genres: Iterable[tuple[str, float]], policy: TagPolicy, labels: frozenset[str] | None = None
+) -> dict[str, float]:
+    """The user's words for genres, without duplicates.
+
+    Args:
+        labels: which genres are labels of the model; None for all of them. Others are a person's own words.
+    """
     names, result, seen = dict(policy.names), {}, set()
-    for label, score in heard:
-        for name in names.get(label, (spelled(label),)):
+    for label, score in genres:
+        is_label = labels is None or label in labels
+        for name in names.get(label, (spelled(label),)) if is_label else (label,):
             key = same(name)
             if key not in seen:
                 seen.add(key)

@@ -15,7 +15,7 @@ from genrebeam.features.errors import LedgerError, UsageError
 from genrebeam.pipelines.dataset.corrections import Corrections, correct, read_corrections
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.ledger import newest_results
-from genrebeam.pipelines.dataset.schema import CORRECTIONS
+from genrebeam.pipelines.dataset.schema import CORRECTIONS, RESULTS
 from genrebeam.pipelines.tags.read import TagValues, read_genres, read_tags
 
 
@@ -153,6 +153,21 @@ def test_a_correction_replaces_what_we_wrote_earlier(songs, tmp_path):
     correct(tmp_path / "out", songs[0].name, "Zouk")
     tagfiles.apply_all(tmp_path / "out")
     assert read_genres(songs[0]) == ("Zouk",)
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [("hiphop", "Hip-Hop"), ("hip hop", "Hip-Hop"), ("RAP", "Hip-Hop"), ("jazz", "Swing"), ("salsa", "salsa")],
+)
+def test_a_confirmed_genre_is_spelled_and_mapped_as_a_predicted_one(songs, tmp_path, said, written):
+    file = tmp_path / "out" / "results" / "run-1.parquet"
+    rows = [row | {"labels": ["blues", "hiphop", "jazz"]} for row in pq.read_table(file).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, RESULTS), file)
+    names = tmp_path / "names.txt"
+    names.write_text("jazz = Swing\nsalsa = Merengue\n")
+    correct(tmp_path / "out", songs[1].name, said)
+    assert exit_code_of("apply", tmp_path / "out", "--yes", "--genre-map", names) == 0
+    assert read_genres(songs[1]) == (written,)
 
 
 def test_an_edit_in_the_file_is_respected(songs, tmp_path):
