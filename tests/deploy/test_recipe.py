@@ -19,6 +19,7 @@ from tests import synth
 ROOT = Path(__file__).parents[2]
 ALLMUSIC = ("MT1", "MT2", "MT3")
 SONGS = ("songs.0", "songs.1")
+MORE = ("more.0", "more.1", "more.2", "more.3")
 GTZAN = ("blues.00000", "rock.00001", "pop.00002")
 
 
@@ -57,6 +58,16 @@ def output(tmp_path_factory):
         "track_id,genre,genre16,sure,artist,title",
         (SONGS[0], "pop; country", "pop; country", "1", "G", ""),
         (SONGS[1], "", "world; latin", "1", "H", ""),
+    )
+    table(
+        data / "logmel2048" / "more.csv",
+        "track_id,part,genre16,sure,style,artist,title",
+        (MORE[0], "1", "jazz; pop; rnb", "1", "swing; vocal jazz", "J", ""),
+        (MORE[0], "2", "jazz; pop; rnb", "1", "swing; vocal jazz", "J", ""),
+        (MORE[1], "1", "rock", "0", "", "unknown", ""),
+        (MORE[1], "2", "rock", "0", "", "unknown", ""),
+        (MORE[2], "1", "world; pop", "1", "maori", "K", ""),
+        (MORE[3], "1", "folk", "1", "folk", "L", ""),
     )
     table(log_mel / "unlabelled.csv", "track_id,folder_hint", ("song.0", "english"))
     table(
@@ -104,8 +115,20 @@ def test_the_sixteen_are_named_best_first_and_faulty_clips_are_left_out(output):
         "emotify/rock/1.mp3": ["rock", "pop"],
         "songs/songs.0": ["pop", "country"],
         "songs/songs.1": ["world", "latin"],
+        "more/more.0-1": ["jazz", "pop", "rnb"],
+        "more/more.0-2": ["jazz", "pop", "rnb"],
+        "more/more.1-1": ["rock"],
+        "more/more.1-2": ["rock"],
+        "more/more.2-1": ["world", "pop"],
+        "more/more.3-1": ["folk"],
         "unlabelled/song.0": [],
     }
+
+
+def test_parts_of_one_song_are_of_one_group(output):
+    groups = {key: label.group for key, label in from_table(output / "labels-genres16.csv").items()}
+    assert groups["more/more.0-1"] == groups["more/more.0-2"] == "J"
+    assert groups["more/more.1-1"] == groups["more/more.1-2"] == "more/more.1"
 
 
 def test_the_ten_are_gtzans_and_other_music_keeps_its_own_name(output):
@@ -115,6 +138,10 @@ def test_the_ten_are_gtzans_and_other_music_keeps_its_own_name(output):
     assert ten["allmusic/MT3"] == ["electronic"]
     assert ten["songs/songs.0"] == ["pop", "country"]
     assert ten["songs/songs.1"] == ["world", "latin"]
+    assert ten["more/more.0-2"] == ["jazz", "pop"]
+    assert ten["more/more.3-1"] == ["folk"]
+    # Not sure, and not of the ten in the first place: nobody knows.
+    assert not {"more/more.1-1", "more/more.2-1"} & set(ten)
     assert "unlabelled/song.0" not in ten
 
 
@@ -142,13 +169,31 @@ def test_what_is_no_music_is_of_no_genre_and_has_log_mels_of_its_own(output):
 
 def test_targets_are_what_train_reads(output):
     found = targets.load(output / "targets.parquet")
-    assert found.words == {"gtzan10": ("blues", "country", "pop", "rock")}
-    assert found.sizes == {"gtzan10": 5, "tags": 3, "audioset": 3, "embedding": 4}  # "Music" to "Scary music"
+    assert found.bundled == {"gtzan10": ("blues", "country", "jazz", "pop", "rock")}
+    numbers = {"tags": 3, "audioset": 3, "embedding": 4}  # "Music" to "Scary music"
+    assert found.sizes == {"gtzan10": 6, "style": 5, "allmusic": 4, **numbers}
     claimed = dict(zip(found.track_ids, found.claims["gtzan10"].tolist(), strict=True))
-    assert claimed["songs/songs.0"] == [0, 0.5, 1, 0]
-    assert claimed["allmusic/MT3"] == [0, 0, 0, 0]  # of none of the ten
+    assert claimed["songs/songs.0"] == [0, 0.5, 0, 1, 0]
+    assert claimed["allmusic/MT3"] == [0, 0, 0, 0, 0]  # of none of the ten
     tags = dict(zip(found.track_ids, found.numbers["tags"], strict=True))
     assert np.isfinite(tags["gtzan/blues.00000"]).all()
     assert np.isfinite(tags["songs/songs.1"]).all()
     assert found.note
     assert set(genres(output, "genres16")) - {"unlabelled/song.0"} <= set(found.track_ids)  # by the same names
+
+
+def said(found, head, track_id):
+    claims = found.claims[head][found.track_ids.index(track_id)]
+    return (
+        None if np.isnan(claims).any() else {word for word, said in zip(found.words[head], claims, strict=True) if said}
+    )
+
+
+def test_finer_words_teach_in_pools_and_are_unknown_where_nobody_wrote_them_down(output):
+    found = targets.load(output / "targets.parquet")
+    assert said(found, "style", "more/more.0-2") == {"swing", "crooners"}
+    assert said(found, "style", "more/more.2-1") == set()  # of no pool
+    assert said(found, "style", "more/more.1-1") is None
+    assert said(found, "style", "songs/songs.0") is None
+    assert said(found, "allmusic", "allmusic/MT2") == {"R&B"}
+    assert said(found, "allmusic", "more/more.0-1") is None

@@ -14,6 +14,7 @@ from genrebeam.features.chunks import segments_of
 from genrebeam.features.errors import BundleError, UsageError
 from genrebeam.model import bundle, dataset, targets, train
 from genrebeam.model.augment import Augmentation
+from genrebeam.model.splits import fold_of
 from genrebeam.model.train import TrainConfig
 
 GENRES = tiny_shards.GENRES
@@ -114,11 +115,12 @@ def test_a_fold_is_held_out_and_named_in_the_bundle(shards, tmp_path):
     assert bundle.load_config(saved.path).provenance["recipe"]["fold"] == [1, 3]
 
 
-def given(tmp_path, trained_on=(), **columns):
+def given(tmp_path, trained_on=(), metadata=None, **columns):
     """A table of targets for the training tracks of the tiny shards."""
     ids = [f"train/{number:03d}.wav" for number in range(36)]
     marked = [track_id in trained_on for track_id in ids]
-    pq.write_table(pa.table({"track_id": ids, "trained_on": marked, **columns}), tmp_path / "targets.parquet")
+    table = pa.table({"track_id": ids, "trained_on": marked, **columns}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "targets.parquet")
     return targets.load(tmp_path / "targets.parquet")
 
 
@@ -134,6 +136,40 @@ def test_words_of_another_vocabulary_become_a_bundle_of_their_own(shards, tmp_pa
     music = [segments_of(tiny_shards.log_mel(genre, 5000), FRONT_END)[None] for genre in GENRES]
     # Low is below, high is above, and the middle is none of these.
     assert [int(np.asarray(network(levels))[0].mean(axis=0).argmax()) for levels in music] == [1, 2, 0]
+
+
+ONLY_TEACHES = {"genrebeam.not_in_bundle": "moods"}
+
+
+def test_words_that_only_teach_fit_equally_and_leave_no_bundle(shards, tmp_path):
+    moods = [["rare"]] + [["b", "a"], ["a"], None] * 11 + [[], []]
+    sides = [["below"] if number < 18 else ["above"] for number in range(36)]
+    learned = given(tmp_path, metadata=ONLY_TEACHES, moods=moods, sides=sides)
+    assert learned.claims["moods"][1].tolist() == [1, 1, 0]  # a, b, rare: in no order
+    assert np.isnan(learned.claims["moods"][3]).all()
+    assert learned.claims["moods"][35].tolist() == [0, 0, 0]
+    # Held out with its only track, a word of such a head is no mistake.
+    held_out = next(fold for fold in range(3) if fold_of("artist train 0", 3) == fold)
+    config = dataclasses.replace(TINY, fold=(held_out, 3), epochs=1)
+    saved = train.train(shards, tmp_path / "out", config, model_id="tiny", targets=learned)
+    assert saved.provenance["targets"]["heads"] == {"moods": 4, "sides": 3}
+    assert (tmp_path / "out" / "sides").is_dir()
+    assert not (tmp_path / "out" / "moods").exists()
+    with pytest.raises(UsageError, match="no track left to learn rare from"):
+        train.train(shards, tmp_path / "other", config, model_id="tiny", targets=given(tmp_path, moods=moods))
+
+
+def test_words_that_only_teach_form_the_network(shards, trained, tmp_path):
+    moods = [["a"] if number % 2 else ["b"] for number in range(36)]
+    taught = train.train(
+        shards, tmp_path, TINY, model_id="tiny", targets=given(tmp_path, metadata=ONLY_TEACHES, moods=moods)
+    )
+    assert not np.allclose(logits(taught), logits(trained), atol=1e-3)
+
+
+def test_a_table_in_which_a_head_that_only_teaches_is_missing_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not_in_bundle names moods, which has no column of words"):
+        given(tmp_path, metadata=ONLY_TEACHES, vector=[[1.0]] * 36)
 
 
 def test_targets_by_somebody_who_knows_the_held_out_labels_are_refused(shards, tmp_path):

@@ -23,6 +23,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.records import Labels
 from genrebeam.features.schema import Track
 from genrebeam.model import shardset
+from genrebeam.model.splits import fold_of
 from genrebeam.pipelines.commands.shards import command
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import shards
@@ -96,6 +97,54 @@ def test_stored_levels_become_half_decibels_with_the_loudest_at_forty(stored, wr
     assert features.front_end == FRONT_END.fingerprint()
     expected_db = clip.T[::2] / 255 * 80 - 80 + 40
     np.testing.assert_allclose(features.log_mel * 0.5 - 80, expected_db, atol=0.25 + 1e-4)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Stored log-Mels of two hops: one clip of hop 1024, and 20 songs of two parts each that are every second frame of
+    such clips; nobody knows half of their artists."""
+    folder = tmp_path_factory.mktemp("parts")
+    random = np.random.default_rng(1)
+    whole = random.integers(0, 256, (41, 128, 646)).astype(np.uint8)
+    for name, array in (("fine", whole[40:]), ("coarse", whole[:40, :, ::2])):
+        with lzma.open(folder / f"{name}.npy.xz", "wb", preset=0) as stream:
+            np.save(stream, array)
+    (folder / "fine.csv").write_text("track_id,genre,artist\nf0,rock,A\n")
+    rows = [f"s{i // 2},{i % 2 + 1},rock,{f'Artist {i // 4}' if i < 20 else 'unknown'}" for i in range(40)]
+    (folder / "coarse.csv").write_text("\n".join(["track_id,part,genre,artist", *rows]) + "\n")
+    return folder, whole
+
+
+def test_clips_of_the_coarser_hop_are_read_as_they_are_and_of_the_finer_every_second_frame(parts, tmp_path):
+    folder, whole = parts
+    records = read_all(run(folder, tmp_path))
+    assert len(records) == 41
+    for track_id, clip in (("coarse/s3-2", 7), ("fine/f0", 40)):
+        levels = records[track_id][0].log_mel
+        expected_db = whole[clip].T[::2] / 255 * 80 - 40
+        assert levels.shape == (323, 128)
+        np.testing.assert_allclose(levels * 0.5 - 80, expected_db, atol=0.25 + 1e-4)
+
+
+def test_parts_of_a_song_are_on_one_side_whether_its_artist_is_known_or_not(parts, tmp_path):
+    folder, _ = parts
+    _, labels = shards.stored_log_mels(folder, None)
+    assigned = labelling.assign_splits(labels, {"train": 0.5, "valid": 0.5})
+    assert {label.split for label in assigned.values()} == {"train", "valid"}
+    for song in range(20):
+        first, second = (assigned[f"coarse/s{song}-{part}"] for part in (1, 2))
+        assert first.split == second.split
+        assert fold_of(first.group, 5) == fold_of(second.group, 5)
+    assert len({label.group for track_id, label in labels.items() if track_id.startswith("coarse/")}) == 5 + 10
+
+
+def test_clips_of_a_coarser_hop_than_wanted_are_refused(parts, tmp_path):
+    folder, _ = parts
+    options = ["--stored-log-mels", "--output", str(tmp_path / "out"), "--hop-length", "1024"]
+    result = CliRunner().invoke(command, [str(folder), *options])
+    assert isinstance(result.exception, UsageError)
+    assert "coarse.npy.xz: stored with hop 2048, too coarse; give --hop-length 2048" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_summary_counts_what_was_written(written):
