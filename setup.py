@@ -11,6 +11,19 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: End Users/Desktop",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",  # developed and tested there; Windows lacks fcntl, WSL 2 has it
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+    ],
     python_requires=">=3.10,<3.14",  # TensorFlow 2.21 has wheels for 3.10 to 3.13
     packages=find_packages(include=["genrebeam*"]),  # follows the links in genrebeam/ to the folders at the top
     package_data={
@@ -25,6 +38,7 @@ setup(
         # The last release of tensorflow-io is built for TensorFlow 2.16 and has no wheel for 3.13. Training uses its
         # pure-TensorFlow functions (SpecAugment masks) where it is present; tagging never imports it.
         "tensorflow-io==0.37.1; python_version < '3.13' and platform_machine == 'x86_64'",
+        "ai-edge-litert>=2.3,<3",  # runs the network on processors; TensorFlow trains it, exports it, runs it on GPUs
         "librosa>=0.11,<0.12",
         "numpy>=2.1,<2.5",  # Beam 2.77 wants numpy below 2.5; float32 FFTs need 2.0
         "pyarrow>=18,<26",  # Beam 2.77 wants pyarrow below 26

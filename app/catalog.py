@@ -72,7 +72,7 @@ class Catalog:
         return str(self._dataset)
 
     def view(self) -> CatalogView:
-        """The catalog as it is now: others' corrections at once, their results after half a minute at the latest."""
+        """The catalog now: corrections of other users at once, results of a run within half a minute."""
         with self._lock:
             now = time.monotonic()
             if now - self._looked_at >= _REREAD_S:

@@ -15,7 +15,7 @@ _BLUE, _GREY = "#0072B2", "#767676"
 
 
 def figures_of(bundle: Bundle) -> dict[str, Any]:
-    """What metrics.json of a bundle says; raises UsageError where there is none, or not a whole one."""
+    """The metrics.json of a bundle; raises UsageError where it is missing or incomplete."""
     file = bundle.path / METRICS
     try:
         figures = json.loads(file.read_text(encoding="utf-8"))

@@ -50,13 +50,15 @@ def command(
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"genrebeam app: http://{shown}:{port}/   (Ctrl-C ends it)")
         if host not in _LOOPBACK:
-            click.echo("Whoever reaches this address can play the catalog, upload files and correct genres.", err=True)
+            click.echo(
+                "Everybody who can reach this address can play the catalog, upload files and correct genres.", err=True
+            )
         with quiet_libraries(results or "genrebeam-app", debug=debug):
             _run(host, port, max_upload, debug=debug)
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raises UsageError where nobody can listen."""
+    """Raises UsageError where the port cannot be opened."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -92,6 +94,6 @@ def _run(host: str, port: int, max_upload: int, *, debug: bool) -> None:
         flags += [f"--server.allowedHosts={name}" for name in ("127.0.0.1", "localhost", "[::1]")]
     said = (
         contextlib.nullcontext() if debug else contextlib.redirect_stdout(io.StringIO())
-    )  # the address is said already
+    )  # the address is printed already
     with said:
         cli.main(args=["run", str(Path(__file__).with_name("main.py")), *flags], standalone_mode=False)

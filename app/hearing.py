@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from genrebeam.features.errors import GenrebeamError, UnreadableFile
-from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.extract import mono_blocks
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import AudioInfo
 from genrebeam.pipelines.api import GenreTagger, Heard
 from genrebeam.pipelines.jobs.show import Picture, picture
@@ -29,7 +30,7 @@ _PLAYED = {
 }
 _PLAYED_BYTES = 100 << 20
 _CONVERTED_S, _CONVERTED_HZ = 20 * 60, 22_050
-# Nobody waits longer than this in front of a browser. `genrebeam tag` hears more.
+# Limits for one file in the browser, where nobody waits longer; `genrebeam tag` allows more.
 LIMITS = ExtractLimits(max_duration_s=12 * 3600.0, stall_s=30.0)
 
 

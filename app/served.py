@@ -10,7 +10,7 @@ from genrebeam.app.hearing import Hearing
 
 @dataclasses.dataclass
 class Served:
-    """`by` is who corrects: all who look share one name."""
+    """`by` is the name for corrections; all sessions share it."""
 
     hearing: Hearing
     catalog: Catalog | None = None

@@ -1,4 +1,4 @@
-"""What is no music, as stored log-Mels: noises and tones that are made here, and the voices of a folder.
+"""Sounds other than music as stored log-Mels: synthesised noises and tones, and the voices of a folder.
 
 A network that has only heard music takes speech for pop and hiss for electronic music (docs/history/models-6.md).
 """

@@ -3,8 +3,8 @@
     python deploy/flink_cluster.py [--jar FILE] [--flink FOLDER]
 
 The job server's jar comes from Maven unless given, Flink from PyPI (apache-flink-libraries) unless a distribution's
-folder is. Leaves with 0 when the rows equal the local engine's, with 1 when they do not, and with 4 when Java, Flink or
-the jar cannot be had. What it started it ends, the Python workers of the killed TaskManager included.
+folder is. Exits with 0 when the rows equal the local engine's, with 1 when they do not, and with 4 when Java, Flink or
+the jar cannot be had. It ends all processes that it started, the Python workers of the killed TaskManager among them.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ def chunk_count(frames: int, front_end: FrontEnd) -> int:
 def chunks_of(log_mel: NDArray[Value], front_end: FrontEnd) -> NDArray[Value]:
     """Overlapping chunks of a track.
 
-    Chunk i begins at frame `i * chunk_step_frames`. A tail shorter than one step is not heard on its
-    own (all but its last moments lie in the chunk before). A track shorter than one chunk is repeated
+    Chunk i begins at frame `i * chunk_step_frames`. A tail shorter than one step has no chunk of its own: all but its
+    last moments lie in the chunk before. A track shorter than one chunk is repeated
     until it fills one: a network trained on full chunks hears music to the end, not a silence that
     the track does not have.
 
     Args:
-        log_mel: uint8 [frames, mel_bands], C-contiguous; or anything else that is told of each frame.
+        log_mel: uint8 [frames, mel_bands], C-contiguous; or any other values of each frame.
 
     Returns:
         [chunks, chunk_frames, mel_bands] of the same type: a read-only view, except for the repeated short track.
@@ -92,7 +92,7 @@ def whole_chunks(
     """Which of the chunks of a log-Mel are chunks of the track, and where in the track those begin, in seconds.
 
     Where a track was heard in stretches, which lie one after the other in its log-Mel, a chunk that reaches from one
-    into the next is nothing that anybody has heard.
+    into the next is not music of the track, and is left out.
 
     Args:
         count: chunks, as `chunks_of` and `segments_of` make them.

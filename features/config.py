@@ -23,7 +23,7 @@ class FrontEnd:
     therefore absolute (power 1.0), not the loudest moment of the track: it means the same for a
     four-second clip and a ten-hour mix, and needs no second pass. A full-scale 1 kHz sine lies at
     +40 dB, so half-decibel steps from -80 dB hold 16-bit music with room at both ends.
-    What level means to the ear of a network is the network's own business (model/network.py).
+    How a network scales levels is its own business (model/network.py).
 
     Raises:
         ValueError: if a value is out of range, naming the field.

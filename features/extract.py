@@ -18,33 +18,16 @@ from genrebeam.features.config import FrontEnd
 from genrebeam.features.decode import AudioBlock, open_audio
 from genrebeam.features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, unreadable
 from genrebeam.features.filling import FillingFile
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.mel import LogMelStream, log_mel
 from genrebeam.features.resample import resampler
 from genrebeam.features.schema import AudioInfo
 
 # Channels cancel where their mean has less than this share of the power that it has of channels without relation.
 _CANCELLED = 0.5
+_HEAD = 4096  # samples
 _LOUDEST = 16.0  # above it samples are in the scale of integers: of 16, 24 or 32 bits
 _FULL_SCALES = (2.0**15, 2.0**23, 2.0**31)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractLimits:
-    """What one track may cost before it is rejected.
-
-    Attributes:
-        min_duration_s: shorter tracks are rejected: a quarter of a chunk says nothing about a genre.
-        max_duration_s: longer ones too; an endless stream must end somewhere.
-        stall_s: how long a decoder may stay without delivering a block (features/isolated.py).
-        memory_bytes: address space a decoding process may use (features/isolated.py).
-        coverage_s: how much of it is heard, in evenly spaced stretches; None for all.
-    """
-
-    min_duration_s: float = 1.0
-    max_duration_s: float = 48 * 3600.0
-    stall_s: float = 60.0
-    memory_bytes: int = 4 << 30
-    coverage_s: float | None = None
 
 
 def stream_log_mel(
@@ -200,18 +183,21 @@ def to_mono(block: AudioBlock) -> NDArray[np.float32]:
     channels = samples.shape[1]
     # Dot products: `mean(axis=1)` over two channels is more than ten times slower.
     mono = samples[:, 0].copy() if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
-    power = np.dot(mono, mono)
-    if not np.isfinite(power):
+    if not np.isfinite(np.dot(mono, mono)):
         samples, mono = _finite(samples)
-        power = np.dot(mono, mono)
-    if channels > 1:
-        flat = samples.ravel(order="K")
-        # Of channels without relation, each as loud as the next, the mean has `1 / channels` of their power.
-        if channels**2 * power < _CANCELLED * np.dot(flat, flat):
-            likeness = samples.T @ samples[:, np.square(samples).sum(axis=0).argmax()]
-            signs = np.where(likeness < 0, -1, 1)
-            mono = samples @ (signs * signs[0] / channels).astype(np.float32)  # the first stays, so blocks fit together
+    # The beginning tells of nearly all blocks that nothing is to be done.
+    if channels > 1 and _cancels(samples[:_HEAD], mono[:_HEAD]) and _cancels(samples, mono):
+        likeness = samples.T @ samples[:, np.square(samples).sum(axis=0).argmax()]
+        signs = np.where(likeness < 0, -1, 1)
+        mono = samples @ (signs * signs[0] / channels).astype(np.float32)  # the first stays, so blocks fit together
     return mono
+
+
+def _cancels(samples: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
+    """Whether little is left in the mean of channels, [samples, channels]; also where there is nothing at all."""
+    flat = samples.ravel(order="K")
+    # Of channels without relation, each as loud as the next, the mean has `1 / channels` of their power.
+    return bool(samples.shape[1] ** 2 * np.dot(mono, mono) <= _CANCELLED * np.dot(flat, flat))
 
 
 def _finite(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from genrebeam.features.child import Child, fill, named
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import unreadable
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.filling import Fill, FillingFile, StoredFile, buffered
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import AudioInfo, FileTags
 
 

@@ -1,7 +1,7 @@
 """The one module that knows the keys of our tf.train.Example records: encode, parse, schema version.
 
 One record is one track: its whole log-Mel as bytes, what was decoded, and (in training shards) what
-it is labelled. Chunks are cut by whoever reads it.
+it is labelled. Readers cut it into chunks.
 """
 
 from __future__ import annotations

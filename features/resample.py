@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy import fft
+
+from genrebeam.features.fft import rfft
 
 _QUALITY = "HQ"  # librosa's; less of it is hardly cheaper
 
@@ -26,5 +27,6 @@ def power_left(factor: int, n_fft: int) -> NDArray[np.float32]:
     impulse = np.zeros(n_fft // factor, np.float32)
     impulse[len(impulse) // 2] = 1
     # Up and down have the same response.
-    response = soxr.resample(impulse, 1, factor, quality=_QUALITY)
-    return np.square(np.abs(fft.rfft(response, n_fft)) / factor)
+    response = soxr.resample(impulse, 1, factor, quality=_QUALITY)[:n_fft]
+    padded = np.pad(response, (0, n_fft - len(response)))
+    return np.square(np.abs(rfft(padded[np.newaxis])[0]) / factor)

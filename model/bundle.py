@@ -2,9 +2,9 @@
 
 A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, calibration,
 fingerprint, where it came from) and, for people, `metrics.json` and `MODEL_CARD.md` (model/evaluate.py
-writes those two). `embedding.npz` says what an embedding is (model/embedding.py); a bundle whose words were learned on
-top of another one's network has that network, and `head.npz` in place of its answers. Reading the configuration
-needs no TensorFlow.
+writes those two). `embedding.npz` says what an embedding is (model/embedding.py); `network.tflite` is both of them for
+processors (model/lite.py); a bundle whose words were learned on top of another one's network has that network, and
+`head.npz` in place of its answers. Reading the configuration needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import BundleError
 from genrebeam.model.embedding import EMBEDDING, HEAD, EmbeddingSpace, Head, Projection
+from genrebeam.model.lite import NETWORK
 from genrebeam.model.voting import UNCALIBRATED, Calibration
 
 if TYPE_CHECKING:
@@ -33,6 +37,10 @@ SCHEMA_VERSION = 2  # 1: networks over single chunks, one genre of all
 SHIPPED = {name: Path(__file__).parent / "pretrained" / name for name in ("genres16", "gtzan10")}
 DEFAULT = SHIPPED["genres16"]
 MODEL, CONFIG, METRICS, CARD = "model.keras", "config.json", "metrics.json", "MODEL_CARD.md"
+
+_SAME_ANSWERS = 0.95  # share of tracks with the same first answer below which an exported network is not used
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Bundle:
         provenance: how the network was made and what it heard, so that it is not measured on that.
         embedding: which embeddings its network makes; None in bundles from before there were any.
         has_head: whether the labels are those of a head over embeddings, and not of the network.
+        is_exported: whether its network can be run without TensorFlow.
     """
 
     path: Path
@@ -60,6 +69,7 @@ class Bundle:
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     embedding: EmbeddingSpace | None = None
     has_head: bool = False
+    is_exported: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels) or not all(self.labels):
@@ -108,6 +118,7 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
             provenance=dict(values.get("provenance", {})),
             embedding=EmbeddingSpace(**embedding) if embedding else None,
             has_head=bool(values.get("has_head", False)),
+            is_exported=bool(values.get("is_exported", False)),
         )
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
@@ -115,7 +126,8 @@ def load_config(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{file}: field {error} is missing") from error
     except (ValueError, TypeError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise BundleError(f"{file}: {error}") from error
-    for name, is_needed in ((EMBEDDING, bundle.embedding is not None), (HEAD, bundle.has_head)):
+    needs = {EMBEDDING: bundle.embedding is not None, HEAD: bundle.has_head, NETWORK: bundle.is_exported}
+    for name, is_needed in needs.items():
         if is_needed:
             _must_exist(folder / name, folder)
     return bundle
@@ -197,18 +209,23 @@ def save(
     calibration: Calibration = UNCALIBRATED,
     provenance: dict[str, Any] | None = None,
     embedding: tuple[Projection, float] | None = None,
+    music: Sequence[NDArray[np.uint8]] = (),
 ) -> Bundle:
-    """Write `model.keras`, `embedding.npz` and `config.json`; the folder is made if need be.
+    """Write `model.keras`, `embedding.npz`, `network.tflite` and `config.json`; the folder is made if need be.
 
     The configuration goes last: a crash in between leaves a pair whose fingerprint does not fit, which
     `load_model` refuses, never a network under another one's labels.
 
     Args:
         embedding: as `genrebeam.model.embedding.fit_projection` gives it.
+        music: log-Mels of tracks, uint8 [frames, mel_bands], on which the exported network is compared with the other.
+            Without any, and with another backend of Keras than TensorFlow, it is not exported: TensorFlow runs it.
 
     Raises:
         BundleError: the model does not take the front end's chunks or does not answer one logit per label.
     """
+    import keras
+
     folder = Path(path)
     _check_shape(folder / MODEL, model, labels, front_end)
     folder.mkdir(parents=True, exist_ok=True)
@@ -226,7 +243,26 @@ def save(
         space = EmbeddingSpace(
             trunk_fingerprint(folder / MODEL, front_end, projection, scale), projection.kernel.shape[1], scale
         )
-    return save_config(Bundle(folder, model_id, labels, front_end, calibration, "", provenance or {}, space))
+    saved = Bundle(folder, model_id, labels, front_end, calibration, "", provenance or {}, space)
+    may_export = music and keras.backend.backend() == "tensorflow"
+    return save_config(with_export(saved, plain, music) if may_export else saved)
+
+
+def with_export(bundle: Bundle, network: keras.Model, music: Sequence[NDArray[np.uint8]]) -> Bundle:
+    """Write `network.tflite` beside the files of a bundle; returns what `save_config` has to be told then.
+
+    Where its answers are too often others, the bundle goes without.
+
+    Args:
+        network, music: as for `save`.
+    """
+    from genrebeam.model.export import export
+
+    said = export(network, bundle.projection(), bundle.front_end, bundle.path, music)
+    is_good = said["same_first_answer"] >= _SAME_ANSWERS
+    if not is_good:
+        logger.warning("%s: answers otherwise than %s, so TensorFlow will run this bundle: %s", NETWORK, MODEL, said)
+    return dataclasses.replace(bundle, is_exported=is_good, provenance={**bundle.provenance, "export": said})
 
 
 def save_learned(
@@ -252,13 +288,21 @@ def save_learned(
     check(base)
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL, EMBEDDING):
+    for name in (MODEL, EMBEDDING, *([NETWORK] if base.is_exported else [])):
         partial = folder / f".partial-{name}"
         shutil.copyfile(base.path / name, partial)
         partial.replace(folder / name)
     head.save(folder)
     return save_config(
-        Bundle(folder, model_id, labels, base.front_end, calibration, "", provenance, base.embedding, has_head=True)
+        dataclasses.replace(
+            base,
+            path=folder,
+            model_id=model_id,
+            labels=labels,
+            calibration=calibration,
+            provenance=provenance,
+            has_head=True,
+        )
     )
 
 
@@ -282,6 +326,8 @@ def fingerprint(bundle: Bundle) -> str:
     """
     digest = hashlib.sha256()
     _add_network(digest, bundle.path / MODEL)
+    if bundle.is_exported:
+        digest.update(hashlib.sha256(_read(bundle.path / NETWORK)).digest())
     said = dataclasses.asdict(bundle.calibration)
     for name in ("genre_offsets", "further"):  # bundles from before there were any keep their fingerprints
         if said[name] == getattr(UNCALIBRATED, name):
@@ -306,6 +352,13 @@ def trunk_fingerprint(file: Path, front_end: FrontEnd, projection: Projection, s
     digest.update(front_end.fingerprint().encode())
     digest.update(projection.kernel.tobytes() + projection.bias.tobytes() + np.float64(scale).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _add_network(digest: hashlib._Hash, file: Path) -> None:

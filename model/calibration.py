@@ -25,12 +25,12 @@ MAX_BACKGROUND = 0.15  # share of the music of other genres that may be written
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScoredTrack:
-    """One track and what a network said of it.
+    """A held-out track with the logits of a network.
 
     Attributes:
-        claimed: indices of the genres it is claimed to be, the first first; none for music of other genres.
+        claimed: indices of its claimed genres, the first one first; empty for music of other genres.
         logits: float32 [chunks, genres + 1].
-        fold: of the network asked, where it is one of several.
+        fold: of the network, where it is one of several folds.
     """
 
     track_id: str
@@ -55,14 +55,14 @@ def track_scores(logits: Iterable[NDArray[np.float32]], calibration: Calibration
 
 
 def said(heard: Sequence[ScoredTrack], calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What tagging says of tracks: scores float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
+    """The scores that tagging gives tracks: float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
     where UNKNOWN is the line."""
     scores = track_scores((track.logits for track in heard), calibration)
     return as_answers(scores[:, :-1], calibration.further), on_the_line(scores[:, -1], calibration.unknown_threshold)
 
 
 def fit_confidence(logits: Sequence[NDArray[np.float32]], claimed: NDArray[np.float32]) -> Calibration:
-    """How logits become probabilities: in which order genres come, how probable the best is, and how the others are.
+    """How logits become probabilities: the order of the genres, and the probabilities of the best and of the others.
 
     Args:
         logits: [chunks, genres + 1] of each track.
@@ -125,7 +125,7 @@ def fit_further(scores: NDArray[np.float32], claimed: NDArray[np.float32]) -> fl
 
 
 def _likelihood(said: NDArray[Any], true: NDArray[Any]) -> float:
-    """The mean logarithm of the probability of what is true, where `said` are the probabilities that it is."""
+    """The mean log-likelihood of `true` under the probabilities `said`."""
     sure = np.clip(said, 1e-6, 1 - 1e-6)
     return float((true * np.log(sure) + (1 - true) * np.log1p(-sure)).mean())
 
@@ -170,7 +170,7 @@ def claimed_matrix(heard: Sequence[ScoredTrack], genres: int) -> NDArray[np.floa
 
 def fit_unknown(scores: NDArray[np.float32], known: NDArray[np.bool_], min_confidence: float) -> float:
     """Where to draw the line for "none of these": so high that MAX_BACKGROUND of the music of other genres is written,
-    but not where it is more probable than not that none fits: what is told apart that well needs no such bargain.
+    but never above 0.5, where it is more probable than not that no genre fits.
 
     Args:
         scores: float32 [tracks, genres + 1] of tracks of the genres and of others.
@@ -189,7 +189,7 @@ def fit_unknown(scores: NDArray[np.float32], known: NDArray[np.bool_], min_confi
 
 
 def fit(heard: Sequence[ScoredTrack], genres: int) -> Calibration:
-    """What held-out tracks say of the calibration of a network."""
+    """The calibration of a network, fitted on held-out tracks."""
     known = [track for track in heard if track.claimed]
     fitted = fit_confidence([track.logits for track in known], claimed_matrix(known, genres))
     is_known = np.array([bool(track.claimed) for track in heard])
@@ -203,7 +203,8 @@ def cross_fitted(
     """The same as `said`, by what was fitted on the other half of the artists.
 
     Args:
-        judged_on: what is said instead of those that are fitted on: of the same tracks, heard in another way.
+        judged_on: the same tracks with other logits (such as a lowpass), which are scored in place of those that are
+            fitted on.
     """
     # By a hash of their own: by that of the folds, each half would be other networks' tracks.
     half = np.array([position(track.group, "half") < 0.5 for track in heard])

@@ -1,4 +1,4 @@
-"""The exploration that tutorials do, on the same tracks as our network: features x algorithms, honestly and leakily.
+"""Features x algorithms of the usual tutorials, on the same tracks as our network, with an honest and a leaky split.
 
 A track's answer is the mean of its chunks'. The leaky protocol draws test chunks from the songs trained on, with
 overlap. It is here because that is where most published figures near 0.9 come from, and is marked so wherever it
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from genrebeam.features.chunks import chunks_of
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import TrackError, UsageError
-from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.extract import mono_blocks
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.ranges import check_range
 from genrebeam.model import contenders, handcrafted, shardset
 from genrebeam.model.contenders import Chunks, Contender, Tell
@@ -31,7 +32,7 @@ from genrebeam.model.shardset import ShardSet
 Audio = Mapping[str, Callable[[], AbstractContextManager[Path]]]  # by track_id: where to read the file while it is open
 
 HONEST, LEAKY = "honest", "LEAKY"
-_LEVELS = "log-Mel as it is"  # what networks are told
+_LEVELS = "log-Mel as it is"  # the input of networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ def read_chunks(
 
     Args:
         audio: the files that the shards were made from, where zero crossings are wanted.
-        tell: is told which track is being heard.
+        tell: called with the track that is being decoded.
 
     Raises:
         UsageError: no such split, or no such track in it; a track without its audio.
@@ -178,7 +179,7 @@ def compare(
     Args:
         tested: which chunks are tested by which protocol, as `protocols` has it.
         done: keys of rows that are not measured again.
-        tell: is told what is being measured.
+        tell: called with what is being measured.
     """
     doing = ""
     entries = plan.entries(lambda text: tell(f"{doing}: {text}"))

@@ -1,7 +1,7 @@
 """The algorithms of the comparison: scikit-learn's, the CNN of the tutorials, and our own network with its own recipe.
 
-All of them learn from chunks and answer with a score for each genre. What they are told about a chunk, and on which
-side of a split it lies, model/compare.py decides.
+All of them learn from chunks and answer with a score for each genre. model/compare.py decides which features of a chunk
+they get, and on which side of a split it lies.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Chunks:
 
 
 class Contender(Protocol):
-    """Something that learns genres. `x` is whatever the contender is told of each chunk: [chunks, ...]."""
+    """Something that learns genres. `x` holds the features of each chunk: [chunks, ...]."""
 
     def fit(self, x: NDArray[Any], chunks: Chunks) -> None: ...
 
@@ -135,10 +135,10 @@ class _Network:
 
     Args:
         epochs: passes over the training chunks.
-        tell: is told how it goes after each.
+        tell: called with a line on progress after each.
     """
 
-    EPOCHS: int  # unless told otherwise
+    EPOCHS: int  # default
 
     def __init__(self, epochs: int, *, seed: int, tell: Tell) -> None:
         self._epochs, self._seed, self._tell = epochs, seed, tell
@@ -181,7 +181,7 @@ class TutorialCnn(_Network):
 class OurCnn(_Network):
     """The network and the recipe of `genrebeam train`, on the very chunks that the others learn from.
 
-    A bundle from elsewhere is not asked: nobody can see here which of these tracks it was trained on.
+    A ready bundle is not used, because the tracks that it was trained on are not known here.
     """
 
     EPOCHS = 12

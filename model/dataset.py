@@ -121,7 +121,7 @@ def training_batches(
         return x, packed
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of this graph alone: whatever seed the process has would enter into every shuffle below, and 0 would raise.
+        # Of this graph alone: the seed of the process would otherwise change every shuffle below, and 0 would raise.
         tf.compat.v1.set_random_seed(seed + 1)
         epoch += seed * 100_003  # so that no epoch of one seed repeats an epoch of another
         tracks = (
@@ -166,12 +166,12 @@ class _Lookup:
 
 
 def _and_none(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One more row, for tracks of which nothing is known."""
+    """The same with a last row of NaN, for tracks without targets."""
     return np.concatenate([values, np.full_like(values[:1], np.nan)])
 
 
 def pack_words(claimed: Any, share: Any, weights: Any) -> Any:
-    """What blended crops should be called, as one tensor, because Keras passes one: float32 [batch, 2 words + 4].
+    """Targets of blended crops for a head of words, as the one tensor that Keras passes: float32 [batch, 2 words + 4].
 
     First of each crop, then of the crop blended into it (the next of the batch): how much each word is claimed, 1 if it
     is music of which none is true, and how much all that counts: its share in the blend times its weight.
@@ -194,7 +194,7 @@ def pack_words(claimed: Any, share: Any, weights: Any) -> Any:
 
 
 def pack_numbers(values: Any, share: Any) -> Any:
-    """Numbers to be said of blended crops, and 1 where they are known, as one tensor: float32 [batch, size + 1].
+    """Targets of blended crops for a head of numbers, and 1 where they are known: float32 [batch, size + 1].
 
     Args:
         values: float32 [batch, size]; NaN where a crop has none.

@@ -38,7 +38,7 @@ def listen(
 
     Args:
         split: which; None for the fold that each bundle held out of its training splits.
-        lowpass_hz: let them hear nothing above it.
+        lowpass_hz: remove everything above it from the tracks.
 
     Raises:
         UsageError: no labelled track there, a bundle that held no fold out, or bundles that hear other labels.
@@ -81,10 +81,10 @@ def measure(
     judged: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     trained_groups: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """All figures as one dictionary that JSON can hold. An answer is right that is among the claimed genres.
+    """All figures as one dictionary for JSON. An answer is right if it is among the claimed genres.
 
     Args:
-        judged: what is said of them, if not by `calibration`: by `cross_fitted`.
+        judged: scores and unknown as `cross_fitted` returns them, in place of those by `calibration`.
         trained_groups: artists in the training data, for the figure without them.
     """
     is_known = np.array([bool(track.claimed) for track in heard])
@@ -242,7 +242,8 @@ def _folder(known: _KnownTracks, rows: list[int]) -> dict[str, Any]:
 def answers(
     heard: Sequence[ScoredTrack], labels: Sequence[str], scores: NDArray[np.float32], unknown: NDArray[np.float32]
 ) -> pa.Table:
-    """One row for each track: what it is, what is said of it, whether that is right (null for music of other genres).
+    """One row for each track: its claimed genres, the answer, and whether that is right (null for music of other
+    genres).
 
     Args:
         scores: float32 [tracks, genres], and

@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 from genrebeam.model.calibration import ScoredTrack, fit
 from genrebeam.model.embedding import Head
 from genrebeam.model.splits import position
-from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN, Calibration, as_answers, chunk_scores, on_the_line
+from genrebeam.model.voting import (
+    MIN_CONFIDENCE,
+    UNCALIBRATED,
+    UNKNOWN,
+    Calibration,
+    as_answers,
+    chunk_scores,
+    on_the_line,
+)
 
 FOLDS = 5
 # Inverse strengths of the L2 penalty on standardised components: what 700 to 1,600 clips chose, and their neighbours.
 STRENGTHS = (0.003, 0.01, 0.03, 0.1)
 MOST_ROWS = 8_000  # of one regression: more rows move its weights less than the choice of the strength does
+FEWEST_CALIBRATION = 200  # tracks: of fewer, a temperature is mostly chance, and regressions are calibrated as they are
 MOST_CALIBRATION = 4_000  # tracks; six numbers and one offset for each word are fitted
 NEVER = -20.0  # the logit of "none of them" where nothing tells what that is
 # Area under the ROC curve on unheard artists. Words of AllMusic that nobody would tell by ear (comedy, religious) have
@@ -392,6 +401,8 @@ def _final(data: _Standardised, claims: NDArray[np.bool_], strength: float, seed
 
 
 def _calibrated(logits: NDArray[np.float32], claims: NDArray[np.bool_], seed: int) -> Calibration:
+    if len(logits) < FEWEST_CALIBRATION:
+        return UNCALIBRATED
     rng = np.random.default_rng(seed)
     some = np.sort(rng.choice(len(logits), min(len(logits), MOST_CALIBRATION), replace=False))
     heard = [

@@ -116,7 +116,8 @@ class Statistics(keras.layers.Layer):
         ranges = ops.matmul(decibels, self._ranges)
         ranges = ops.transpose(ranges - ops.mean(ranges, axis=1, keepdims=True), (0, 2, 1))
         power = ops.square(ops.matmul(ranges, self._cosines)) + ops.square(ops.matmul(ranges, self._sines))
-        parts.append(_flat(ops.log1p(ops.sqrt(power + 1e-6))))
+        # Not log1p, which LiteRT does not have (model/export.py).
+        parts.append(_flat(ops.log(1.0 + ops.sqrt(power + 1e-6))))
         return ops.concatenate(parts, axis=1)
 
     def get_config(self) -> dict[str, Any]:
@@ -323,7 +324,8 @@ def with_knowledge(network: keras.Model) -> keras.Model:
     taps = [network.get_layer(name).output for name in TAPS]
     knowledge = keras.layers.Concatenate(name="knowledge_of_chunk")(taps)
     windows = network.get_layer("windows").output
-    return keras.Model(network.input, [network.output, Unfold(name="knowledge")([knowledge, windows])])
+    outputs = [network.output, Unfold(name="knowledge")([knowledge, windows])]
+    return keras.Model(network.input, outputs, name="with_knowledge")
 
 
 def with_words(network: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> keras.Model:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import importlib.util
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrebeam.features.config import FrontEnd
-from genrebeam.model.bundle import Bundle, load_network
+from genrebeam.features.errors import BundleError
+from genrebeam.model import lite
+from genrebeam.model.bundle import Bundle, check, load_network
 from genrebeam.model.embedding import EmbeddingSpace, Head
+from genrebeam.model.lite import LiteNetwork
 from genrebeam.model.voting import UNCALIBRATED, Calibration, chunk_scores
+
+_TENSORFLOW = "genrebeam.model.keras_import"
 
 
 class Predictor(Protocol):
@@ -54,34 +62,81 @@ def columns_of(predictor: Predictor) -> int:
 
 
 class BundlePredictor:
-    """The network of a bundle behind one fixed signature, so that TensorFlow traces it once.
+    """The network of a bundle, behind one fixed signature.
+
+    Processors run it by LiteRT. TensorFlow does it on GPUs, and where the bundle has no exported network or LiteRT is
+    not installed; both answer the same within the tolerance of model/lite.py.
 
     Args:
         bundle: from `genrebeam.model.bundle.load_config`.
-        batch_size: segments per call; the network is traced for exactly this many.
-        threads: cores for one prediction; with one worker per core, one. Takes effect only before
-            TensorFlow has started anything in this process.
+        batch_size: segments per call.
+        threads: cores for one prediction; with one worker per core, one. With TensorFlow it takes effect only before
+            that has started anything in this process.
 
     Raises:
-        BundleError: as `genrebeam.model.bundle.load_network`.
+        BundleError: as `genrebeam.model.bundle.load_network`, or nothing is installed that can run it.
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 64, threads: int = 1) -> None:
-        from genrebeam.model.keras_import import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        self.on_gpu = bool(gpus)
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-            for gpu in gpus:
-                tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
-            pass  # TensorFlow is running already: whoever started it has decided
         self.labels, self.calibration = bundle.labels, bundle.calibration
         self.front_end = bundle.front_end
         self.batch_size = batch_size
         self.embedding, self.head = bundle.embedding, bundle.head()
+        self.on_gpu = False
+        self._network: LiteNetwork | TensorFlowNetwork
+        if _can_run_lite(bundle) and not (_may_have_gpu() and _gpus()):
+            check(bundle)
+            self._network = LiteNetwork(bundle.path / lite.NETWORK, bundle.front_end, threads=threads)
+        else:
+            self._network = TensorFlowNetwork(bundle, batch_size=batch_size, threads=threads)
+            self.on_gpu = bool(_gpus())
+
+    def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
+        said = self._network(segments)
+        logits, embedding = np.split(said, [said.shape[1] - (self.embedding.size if self.embedding else 0)], axis=1)
+        if self.head is not None:
+            logits = self.head.logits(embedding)
+        return np.concatenate([chunk_scores(logits, self.calibration), embedding], axis=1)
+
+
+def runtime_of(bundle: Bundle) -> str:
+    """The module that running its network will import, for who wants it imported before: forks do."""
+    return lite.RUNTIME if _can_run_lite(bundle) and not _may_have_gpu() else _TENSORFLOW
+
+
+def _can_run_lite(bundle: Bundle) -> bool:
+    return bundle.is_exported and lite.is_installed()
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth importing TensorFlow to ask it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    devices = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter in WSL
+    return devices and not hidden and importlib.util.find_spec("tensorflow") is not None
+
+
+def _gpus() -> list[Any]:
+    from genrebeam.model.keras_import import tensorflow as tf
+
+    return list(tf.config.list_physical_devices("GPU"))
+
+
+class TensorFlowNetwork:
+    """As `genrebeam.model.lite.LiteNetwork`, by TensorFlow, which traces it once: for exactly `batch_size` segments."""
+
+    def __init__(self, bundle: Bundle, *, batch_size: int, threads: int = 1) -> None:
+        try:
+            from genrebeam.model.keras_import import tensorflow as tf
+        except ModuleNotFoundError as error:
+            lacks = "LiteRT (pip install ai-edge-litert)" if bundle.is_exported else "TensorFlow, as it is not exported"
+            raise BundleError(f"{bundle.path}: its network needs {lacks}; {error.name} is not installed") from error
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            for gpu in _gpus():
+                tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            pass  # TensorFlow is running already: whoever started it has decided
         network, projection = load_network(bundle), bundle.projection()
         if projection is not None:
             from genrebeam.model.network import with_knowledge
@@ -93,17 +148,15 @@ class BundlePredictor:
         def answers(segments: Any) -> Any:
             said = network(segments[tf.newaxis], training=False)
             if projection is None:
-                return said[0], tf.zeros((tf.shape(said)[1], 0))
+                return said[0]
             logits, knowledge = said
-            return logits[0], tf.matmul(knowledge[0], projection.kernel) + projection.bias
+            return tf.concat([logits[0], tf.matmul(knowledge[0], projection.kernel) + projection.bias], axis=1)
 
-        self._answers = answers
+        self.answers = answers
 
-    def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits, embedding = (values.numpy() for values in self._answers(segments))
-        if self.head is not None:
-            logits = self.head.logits(embedding)
-        return np.concatenate([chunk_scores(logits, self.calibration), embedding], axis=1)
+    def __call__(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
+        said: NDArray[np.float32] = self.answers(segments).numpy()
+        return said
 
 
 class PlaceholderPredictor:

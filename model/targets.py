@@ -72,8 +72,8 @@ def load(file: Path) -> Targets:
     """Read a Parquet table: `track_id` as in the shards, and one column of lists for each head.
 
     Lists of strings are words, best first, an empty one says "none of them"; lists of numbers are numbers. A null means
-    that nothing is known of a track. The optional boolean column `trained_on` marks tracks that whoever made the
-    numbers has learned the labels of; the file's metadata `genrebeam.note` says in a line what they are, and
+    that nothing is known of a track. The optional boolean column `trained_on` marks tracks whose labels the maker of
+    the numbers was trained on; the file's metadata `genrebeam.note` says in a line what they are, and
     `genrebeam.not_in_bundle` which heads of words only teach ("style; mood"): their words are in no order.
 
     Raises:

@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ from genrebeam.model.voting import UNCALIBRATED, Calibration
 logger = logging.getLogger(__name__)
 
 _NONE = np.zeros(1)
+_COMPARED = 100  # tracks that the exported network is compared on with the trained one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,7 @@ def train(
     )
     provenance = _provenance(shards, config, init, targets)
     embedding = fit_embedding(network.model, shards, config.splits, survey.claims.held_out)
+    music = [features.log_mel for features, _ in itertools.islice(shardset.read(shards, config.splits), _COMPARED)]
     saved = {}
     for head, labels in {GENRES: shards.labels, **(targets.bundled if targets else {})}.items():
         model = _alone(network, head, labels, shards, config)
@@ -162,6 +165,7 @@ def train(
             calibration=_fit(model, survey.watched, shards.front_end, head, len(labels)),
             provenance=provenance,
             embedding=embedding,
+            music=music,
         )
     for leftover in checkpoints.glob("*"):
         leftover.unlink()

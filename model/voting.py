@@ -15,13 +15,13 @@ Scores = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How logits become what is said; fitted on tracks that the network has not heard (model/calibration.py).
+    """How logits become probabilities; fitted on tracks that the network was not trained on (model/calibration.py).
 
     Attributes:
         temperature, offset: a genre's probability is sigmoid(logit / temperature + offset) (Platt 1999).
         unknown_threshold: probability of "none of these" from which on a track counts as that.
-        genre_offsets: what comes to the logits of each genre before that; none for nothing. They set right in which
-            order genres come: in training rare genres count more than they occur.
+        genre_offsets: added to the logits of each genre before that; empty for none. They correct the order of the
+            genres, because training weighs rare genres more than they occur.
         further: power of the vote for all genres of a track but its best. A second genre is true less often than a
             first of the same score: that there is a better one speaks against it.
 
@@ -42,14 +42,14 @@ class Calibration:
 
 
 UNCALIBRATED = Calibration()
-# What is written by default: nothing of which the confidence is lower, and nothing that counts as music of none of the
-# genres (the scale of `on_the_line`). Lines are fitted for these two (model/calibration.py).
+# Defaults for writing: no genre of a lower confidence, and nothing that counts as music of none of the genres (the
+# scale of `on_the_line`). Lines are fitted for these two (model/calibration.py).
 MIN_CONFIDENCE = 0.5
 UNKNOWN = 0.5
 
 
 def chunk_scores(logits: Scores, calibration: Calibration) -> Scores:
-    """Logits of chunks as a network gives them to what a predictor says: both float32 [chunks, genres + 1].
+    """Logits of chunks to calibrated scores: both float32 [chunks, genres + 1].
 
     The last column is how probable it is that the music is of none of the genres. A genre's score is how probable it is
     that it is not, and that the genre fits; several may fit, so a row need not sum to 1.

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from genrebeam.features.chunks import audible, segments_of
 from genrebeam.features.errors import Silent, TrackError, UsageError
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import AudioInfo, FileTags
 from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError
 
 COMMANDS = {
@@ -35,6 +36,8 @@ COMMANDS = {
 
 # Exit codes are part of the interface; docs/cli.md lists them.
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TOO_MANY_REJECTS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+NO_WINDOWS = "genrebeam: Windows is not supported; run it in WSL 2, which is Linux"
 
 # Packages that only training and measuring need; setup.py has the same list.
 TRAIN_EXTRA = {"sklearn", "matplotlib", "tensorboard"}
@@ -66,12 +69,18 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code. One line per error; a traceback only with --debug."""
     args = sys.argv[1:] if argv is None else argv
+    if sys.platform == "win32":
+        click.echo(NO_WINDOWS, err=True)
+        sys.exit(EXIT_USAGE)
     debug = "--debug" in args
     # Importing Beam warns of cloud packages that nobody asked for; what matters to people is an exception here.
     logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL)
     _end_as_on_ctrl_c()
+    # pyarrow and Beam import pandas wherever it is installed: half a second. Only the application needs it.
+    unused = [] if args[:1] == ["app"] else ["pandas"]
     try:
-        code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
+        with absent(*unused):
+            code: Any = cli.main(args=args, prog_name="genrebeam", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

@@ -92,7 +92,7 @@ def write_rejects(
 
 def _write(rows: beam.PCollection[dict[str, Any]], what: str, write: WriteRows) -> None:
     # The sum is there for what it makes the local engine do: it notices that a worker died by the output that it waits
-    # for. (engine/launcher.py notices too; this is for whoever runs the graph otherwise.)
+    # for. (engine/launcher.py notices too; this is for callers that run the graph without it.)
     _ = rows | f"Write {what}" >> beam.ParDo(write) | f"Count {what}" >> beam.CombineGlobally(sum)
 
 

@@ -30,6 +30,7 @@ _SOURCE = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,12 @@ ssize_t read(int fd, void *to, size_t n) {
 }
 ssize_t pread(int fd, void *to, size_t n, off_t at) { REAL(pread); return is_on_fd("read", fd) ? -1 : real(fd, to, n, at); }
 ssize_t pread64(int fd, void *to, size_t n, off64_t at) { REAL(pread64); return is_on_fd("read", fd) ? -1 : real(fd, to, n, at); }
+int flock(int fd, int how) { REAL(flock); return (how & LOCK_EX) && is_on_fd("flock", fd) ? -1 : real(fd, how); }
+int fsync(int fd) {
+    REAL(fsync);
+    struct stat s;
+    return fstat(fd, &s) == 0 && S_ISDIR(s.st_mode) && is_on_fd("syncdir", fd) ? -1 : real(fd);
+}
 """  # noqa: E501 - C
 
 
@@ -74,7 +81,7 @@ def preloaded(folder: Path, *, error: str, calls: str = "open", path: str, after
     Args:
         folder: where the library is built, and the switch lies; it is on at first.
         error: a name of `errno`.
-        calls: of open, stat and read, joined by commas.
+        calls: of open, stat, read, flock (exclusive) and syncdir (fsync of a folder), joined by commas.
         path: part of the names of the files concerned.
         after_bytes: reading fails from that offset on.
     """

@@ -1,13 +1,14 @@
 """Who may import whom: features <- model <- pipelines <- app, no circles, heavy packages only where they belong."""
 
 import ast
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import synth
+from commandline import ROOT
 
-ROOT = Path(__file__).parent.parent
 FILES = sorted(p for folder in ("features", "model", "pipelines", "app") for p in (ROOT / folder).rglob("*.py"))
 
 
@@ -104,11 +105,89 @@ def test_what_must_start_fast_imports_nothing_heavy(module, absent):
     assert output.stdout.split() == []
 
 
-def test_prediction_does_not_wait_for_plotting_scikit_learn_and_pandas():
+HEAVY = {"tensorflow", "keras", "librosa", "numba", "pandas", "sklearn"}
+
+# Python runs this at the start of every process: who asks for one of these packages is written down, and gets none.
+WATCH = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in {heavy!r}:
+            with open({log!r}, "a") as log:
+                log.write(f"{{os.getpid()}} {{name}}\\n")
+            if name != "apache_beam":
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Watch())
+"""
+HEAR = "from genrebeam import GenreTagger\nwith GenreTagger() as tagger: assert tagger.hear({song!r}).genre"
+PLUGIN = """
+import sys; sys.path.insert(0, "deploy/beets")
+from beetsplug.genrebeam import GenrebeamPlugin
+plugin = GenrebeamPlugin()
+assert plugin._open().hear({song!r}).genre
+plugin._close()
+"""
+APP = """
+from pathlib import Path
+from genrebeam.app.hearing import Hearing
+with Hearing() as hearing: assert hearing.show_upload("a.flac", Path({song!r}).read_bytes()).picture.png
+"""
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Runs Python and says which heavy packages were asked for: by its process, and by all that it started."""
+    log = tmp_path / "log"
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCH.format(heavy=HEAVY | {"apache_beam"}, log=str(log)))
+
+    def run(*arguments):
+        log.write_text("")
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "watch"), "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, *map(str, arguments)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1)
+        said = "".join(process.communicate(timeout=300))
+        assert process.returncode == 0, said
+        asked = [line.split() for line in log.read_text().splitlines()]
+        return {name for pid, name in asked if int(pid) == process.pid}, {name for _, name in asked}
+
+    return run
+
+
+@pytest.fixture
+def song(tmp_path):
+    return synth.write(tmp_path / "music" / "a.flac", synth.music(9.0, seed=0))
+
+
+@pytest.mark.parametrize(
+    "code", [HEAR, PLUGIN, APP], ids=["GenreTagger.hear", "the plugin of beets", "the application"]
+)
+def test_what_hears_a_file_needs_no_heavy_package(watched, song, code):
+    if code is PLUGIN:
+        pytest.importorskip("beets")
+    assert watched("-c", code.format(song=str(song))) == (set(), set())
+
+
+def test_commands_that_tag_need_no_heavy_package_and_only_engines_need_beam(watched, song, tmp_path):
+    synth.write(tmp_path / "music" / "b.mp3", synth.music(9.0, seed=1))
+    out = tmp_path / "out"
+    tag = ("-m", "genrebeam", "tag", song.parent, "--output", out, "--quiet", "--format", "csv", "--workers")
+    assert watched(*tag, 2) == (set(), {"apache_beam"})
+    synth.write(tmp_path / "music" / "c.mp3", synth.music(9.0, seed=2))
+    assert watched(*tag, 1) == (set(), {"apache_beam"})
+    assert watched("-m", "genrebeam", "apply", out, "--yes", "--quiet", "--min-confidence", 0) == (set(), set())
+    assert watched("-m", "genrebeam", "undo", out, "--yes", "--quiet") == (set(), set())
+    assert watched("-m", "genrebeam", "show", song, "--output", tmp_path / "a.png") == (set(), set())
+
+
+def test_what_runs_on_tensorflow_does_not_wait_for_plotting_scikit_learn_and_pandas():
     code = (
         "import sys; from genrebeam.model.bundle import DEFAULT, load_config; "
-        "from genrebeam.model.predictor import BundlePredictor; "
-        "BundlePredictor(load_config(DEFAULT)); print(*{'matplotlib', 'pandas', 'sklearn'} & set(sys.modules))"
+        "from genrebeam.model.predictor import TensorFlowNetwork; "
+        "TensorFlowNetwork(load_config(DEFAULT), batch_size=64); "
+        "print(*{'matplotlib', 'pandas', 'sklearn'} & set(sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert output.stdout.split() == []

@@ -76,3 +76,10 @@ def test_whoever_asks_a_run_to_end_interrupts_it(number):
 def test_a_closed_terminal_is_nothing_to_what_nohup_started():
     run = killed(signal.SIGHUP, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     assert run.returncode == 0
+
+
+def test_windows_is_refused_in_one_plain_sentence():
+    code = "import sys; from genrebeam.pipelines.cli import main; sys.platform = 'win32'; main(['tag', 'x'])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "genrebeam: Windows is not supported; run it in WSL 2, which is Linux\n"

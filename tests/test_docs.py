@@ -3,14 +3,13 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
 from genrebeam.pipelines import cli
 from genrebeam.pipelines.dataset.schema import CORRECTIONS, REJECTS, RESULTS
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
@@ -33,7 +32,10 @@ def test_every_command_has_help_and_stands_in_the_readme(name):
     assert f"genrebeam {name}" in README or f"`{name}`" in README
 
 
-@pytest.mark.parametrize(("name", "document"), [("tag", "cli.md"), ("app", "app.md"), ("compare", "training.md")])
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [("tag", "cli.md"), ("app", "app.md"), ("learn", "words.md"), ("playlist", "words.md"), ("compare", "training.md")],
+)
 def test_every_option_is_documented(name, document):
     command = cli.cli.get_command(None, name)
     options = {o for p in command.params if p.param_type_name == "option" for o in p.opts}

@@ -19,8 +19,8 @@ from mutagen.id3 import ID3, TIT2, TRCK
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import NotTaggable, RecordError, TrackError, UsageError
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.records import count_records, encode, first_record, parse
 from genrebeam.features.schema import AudioInfo, FileTags, Track, TrackFeatures
 from genrebeam.pipelines.library.discover import discover

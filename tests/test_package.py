@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import synth
+from commandline import ROOT
 
-ROOT = Path(__file__).parent.parent
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
 
 

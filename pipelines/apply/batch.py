@@ -26,13 +26,14 @@ from genrebeam.pipelines.tags.writer import (
     write,
 )
 
-BATCH = 64  # files between two syncs of the journal; a killed run leaves no more copies than that and the threads
+BATCH = 64  # files between two syncs of the journal; a killed run leaves at most so many copies for each thread
 _FETCHED_BYTES = 256 << 20  # of objects on the local disk at a time, per thread; or one object
 Result = TypeVar("Result")
 
 
 def work_batch(batch: Sequence[TagJob], run: ApplyRun) -> list[TagResult]:
-    """Plan some files, put the plans on the disk, then write the files. No exception for anything about one file.
+    """Plan some files, put the plans on the disk, then write the files. A failure of one file is a TagResult and raises
+    nothing.
 
     Raises:
         UsageError: a store cannot be used at all: its package or the credentials are missing.
@@ -104,7 +105,7 @@ def _carry_out(one: Planned, receipts: list[Entry]) -> None:
 
 
 def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | TagResult:
-    """What `act` returns, or the failure of this one file."""
+    """What `act` returns; what it raises about this file becomes a failed TagResult."""
     try:
         return act(*arguments)
     except TrackError as error:

@@ -1,4 +1,4 @@
-"""What a run that writes or undoes tags was asked for."""
+"""Options of a run that writes or undoes tags, and what its batches share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ApplyOptions:
 
     Attributes:
         tags: what may be written where.
-        hard_links: skip files with several names, or break: tag this name and part it from the others.
+        hard_links: skip files with several names, or break: give this name a tagged copy of its own.
         touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
         dry_run: plan and show, write nothing.
         yes: do not ask.

@@ -1,4 +1,4 @@
-"""What is to change in one file, or why nothing: reads the file and touches nothing."""
+"""The plan for one file: what to change, or why nothing. Reads the file and writes nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import datetime as dt
 import functools
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from genrebeam.pipelines.tags.writer import (
     Change,
     Identity,
     check_writable,
+    temporary_name,
 )
 
 
@@ -130,7 +130,7 @@ def job_from_row(row: Mapping[str, Any]) -> TagJob:
 
 @contextlib.contextmanager
 def named(original: Original) -> Iterator[None]:
-    """Let messages name the track: not an object's local copy, nor what a link points at."""
+    """Let messages name the track, not the local copy of an object or the target of a link."""
     try:
         yield
     except TagError as error:
@@ -138,11 +138,11 @@ def named(original: Original) -> Iterator[None]:
 
 
 def plan(job: TagJob, run: ApplyRun, scratch: str, receipts: list[Entry]) -> Planned | TagResult:
-    """What to change in one file, or why nothing. Reads the file and touches nothing.
+    """Plan the change of one file, or the result where nothing changes. Reads the file and writes nothing.
 
     Args:
         scratch: a folder for a copy of an object.
-        receipts: takes the row of a put that was made, but not written down because its run was killed.
+        receipts: takes the row of a put that a killed run made without journalling it.
 
     Raises:
         TrackError: the file cannot be changed, and why.
@@ -188,7 +188,7 @@ def plan(job: TagJob, run: ApplyRun, scratch: str, receipts: list[Entry]) -> Pla
             tags=tuple(tags),
             values=goal.values,
             splices=tuple(splices),
-            temporary=f".genrebeam-{secrets.token_hex(10)}.tmp",  # `tag` passes over names that begin like this
+            temporary=temporary_name(),
             mtime_ns=goal.mtime_ns,
             is_undo=not job.prediction,
         )

@@ -9,8 +9,8 @@ from rich.console import Console
 
 
 class Screen(Console):
-    """Standard output. Whoever closes it (`| head`) has seen enough: what was done is done, and the exit code says how
-    it went. Rich would make it 1, which means that the engine failed."""
+    """Standard output. A reader that closes it early (`| head`) does not change the exit code, because the work is
+    done by then. Rich would make it 1, which means that the engine failed."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)

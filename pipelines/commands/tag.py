@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from genrebeam.pipelines.commands.apply import apply_options

@@ -101,7 +101,7 @@ def _use_threads(threads: int) -> None:
     import tensorflow as tf
 
     if threads:
-        with contextlib.suppress(RuntimeError):  # TensorFlow is running already: whoever started it has decided
+        with contextlib.suppress(RuntimeError):  # TensorFlow is running already, with the settings of its caller
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
 

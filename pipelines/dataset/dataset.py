@@ -24,6 +24,7 @@ from genrebeam.pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
 CORRECTIONS_DIR = "corrections"
+CHECKS_FILE = "tags-to-check.parquet"  # of `genrebeam learn`
 SCHEMAS = {RESULTS_DIR: RESULTS, REJECTS_DIR: REJECTS, JOURNAL_DIR: JOURNAL, CORRECTIONS_DIR: CORRECTIONS}
 _ADVICE = {
     RESULTS_DIR: "move it away, and its tracks will be analysed again",
@@ -36,7 +37,7 @@ _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what i
 
 
 def new_run_id(started: dt.datetime) -> str:
-    """A name for a run that began then, in UTC: runs are in order by their names, and no two share one."""
+    """A unique name for a run that began at that time (UTC). Names sort by time."""
     return f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
@@ -48,7 +49,7 @@ class MergedMeanwhile(LedgerError):
 class Dataset:
     """A results folder.
 
-    Rows are added file by file, and a file that is there is never changed. Who reads meanwhile sees whole files only.
+    Rows are added file by file, and a file that is there is never changed. Readers see whole files only.
     """
 
     folder: Folder
@@ -113,7 +114,7 @@ class Dataset:
         of a track counts, so that means the same.
 
         Args:
-            seen: names to pass over; those that are told of are added.
+            seen: names of files to skip; the names of the files that are yielded are added.
         """
         seen = set() if seen is None else seen
         while waiting := [name for name in self.files(kind, run_id=run_id) if name not in seen]:

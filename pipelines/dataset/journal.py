@@ -1,8 +1,8 @@
 """The write-ahead journal of tag changes: DIR/applied/*.parquet, a row for each file before it is touched.
 
-A row is durable before its file is replaced, and the replacing is one rename or one put; so the file itself tells
-whether the row came true, and nothing has to be committed afterwards. What only the store of an object knows, the time
-of a put, follows in a second row. Documented in docs/tags.md.
+A row is durable before its file is replaced, and the replacing is one rename or one put. So the file itself shows
+whether the change was made, and nothing has to be committed afterwards. The time of a put, which only the store knows,
+follows in a second row. Documented in docs/tags.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Entry:
 def append(dataset: Dataset, entries: Sequence[Entry]) -> None:
     """Add a file with these rows; when this returns they stay. Raises OSError.
 
-    A batch that a runner works off twice has its rows twice, with two names for the copies, and they mean the same.
+    A batch that a runner retries has its rows twice, with two names for the copies; both mean the same.
     """
     dataset.add(JOURNAL_DIR, entries[0].run_id, (entry.to_row() for entry in entries))
 
@@ -117,8 +117,8 @@ _NO_TIME = np.iinfo(np.int64).min
 class Origins:
     """Which versions of a file differ by nothing but our tags.
 
-    Writing a tag changes a file's size, perhaps its time, and not its sound: whoever compares sizes and times to tell
-    whether a file has to be analysed again compares what `of` makes of them.
+    Writing a tag changes a file's size, perhaps its time, and not its sound. To decide whether a file has to be
+    analysed again, callers compare what `of` returns for its size and time.
 
     Attributes:
         roots: key of (track_id, size, mtime_us) to that of the version before we ever wrote to the file.
@@ -147,17 +147,17 @@ class Origins:
         return [self.roots.get(key, key) for key in keys]
 
     def file_versions(self, place: Dataset | str | os.PathLike[str]) -> FileVersions:
-        """What came of each original version; raises LedgerError."""
+        """The versions that our tags have made of each original version; raises LedgerError."""
         rows = [np.empty((0, 3), np.int64)]
         for table in Dataset.at(place).tables(JOURNAL_DIR, _CHANGE):
             track_ids, before, after = _versions(table)
             roots = self.of(hash((track_id, *version)) for track_id, version in zip(track_ids, after, strict=True))
-            told = [
+            changed = [
                 (root, size, _NO_TIME if mtime_us is None else mtime_us)
                 for versions in (before, after)
                 for root, (size, mtime_us) in zip(roots, versions, strict=True)
             ]
-            rows.append(np.array(told, np.int64).reshape(-1, 3))
+            rows.append(np.array(changed, np.int64).reshape(-1, 3))
         return FileVersions(np.unique(np.concatenate(rows), axis=0))
 
 
@@ -172,7 +172,8 @@ class FileVersions:
     rows: NDArray[np.int64]
 
     def of(self, roots: Sequence[int]) -> list[list[Version]]:
-        """Of each original version, by its key, what came of it, itself among them; nothing where that is nothing."""
+        """For each original version, by its key, all its versions with itself; empty where we never wrote to the
+        file."""
         start, stop = (np.searchsorted(self.rows[:, 0], np.array(roots, np.int64), side) for side in ("left", "right"))
         return [
             [(size, None if mtime_us == _NO_TIME else mtime_us) for _, size, mtime_us in self.rows[a:b].tolist()]

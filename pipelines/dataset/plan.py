@@ -15,6 +15,7 @@ from genrebeam.pipelines.storage.folders import Folder
 
 _PARTS, _LARGEST_PART = 2_000, 1_000  # parts of a large plan, and rows in one
 _BEGUN = ".begun"
+_LOCAL, _REMOTE = ".genrebeam-plan-here-", ".genrebeam-plan-"
 _TRACK = pa.schema([("uri", pa.string()), ("track_id", pa.string()), ("size", pa.int64()), ("mtime", pa.float64())])
 
 
@@ -53,10 +54,17 @@ class TrackFile:
 def plan_name(run_id: str, *, is_local: bool) -> str:
     """What a run calls its plan in the dataset's folder.
 
-    Local workers end with their driver, so its plan serves nobody after it, and the next run may have its name. Workers
+    Local workers end with their driver, so what a killed one leaves serves nobody (`remove_old_plans`). Workers
     elsewhere may outlive it, and whoever runs a template comes later still.
     """
-    return f".genrebeam-plan{'' if is_local else f'-{run_id}'}.parquet"
+    return f"{_LOCAL if is_local else _REMOTE}{run_id}.parquet"
+
+
+def remove_old_plans(folder: Folder) -> None:
+    """Remove the plans that killed local runs left; only with the folder's lock. Raises OSError, UsageError."""
+    for name in folder.names(hidden=True):
+        if name.startswith(_LOCAL):
+            folder.delete(name)
 
 
 def write_plan(folder: Folder, name: str, tables: Iterable[pa.Table], count: int) -> int:

@@ -1,20 +1,23 @@
-"""What happens after a run of the engine that failed: what is left is launched again, until it is done or hopeless.
+"""Retries after a failed run of the engine: launch what is left, until all is done or nothing helps.
 
-Rows are durable as they are made, so a failed run has lost what its workers had in hand, and no more.
+Rows are durable as they are made, so a failed run loses only what its workers were working on.
 """
 
 from __future__ import annotations
 
 import collections
 import logging
+import re
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import DecoderUnavailable, GenrebeamError
 
 _LOGGER = logging.getLogger(__name__)
-_DEATHS = 2  # of workers that had an item in hand, before it has to show alone what it does
-_IN_VAIN, _ALONE = 3, 5  # failures in a row, of runs over all that is left and over single items, with nothing done
+# What a worker says comes as the text of its traceback.
+_UNAVAILABLE = re.compile(rf"{DecoderUnavailable.__name__}: (.+?)(?: \[while running .*)?$", re.MULTILINE)
+_DEATHS = 2  # of workers while they worked on an item, before the item is launched alone
+_IN_VAIN, _ALONE = 3, 5  # failures in a row without any result, of runs over all items and over single ones
 
 
 class EngineError(GenrebeamError):
@@ -24,7 +27,7 @@ class EngineError(GenrebeamError):
 
 
 class Work(Protocol):
-    """What there is to do. It may be millions of items; those that are named are few."""
+    """The work to be done. There may be millions of items; few of them are ever named."""
 
     def launch(self, *, last: Collection[str], without: Collection[str]) -> None:
         """Do all that is left, some items at the end and some not at all. Returns when all is done, or raises."""
@@ -48,12 +51,13 @@ class Work(Protocol):
 def run_until_done(work: Work) -> None:
     """Launch a run over all items, and after a failure another over what is left.
 
-    Items that workers had in hand come last in the next run; one that was in hand when workers died twice is then
-    launched alone, and given up on if that fails. So an item that kills its worker costs itself only, and a worker that
+    Items that workers were working on come last in the next run. An item on which workers died twice is launched alone,
+    and given up on if that fails. So an item that kills its worker costs itself only, and a worker that
     something else kills costs a few seconds.
 
     Raises:
         EngineError: run after run fails and nothing gets done; the reason is not in the items.
+        DecoderUnavailable: a worker cannot start what decodes: no other run will do better.
     """
     deaths: collections.Counter[str] = collections.Counter()
     lost: dict[str, Exception] = {}
@@ -71,6 +75,8 @@ def run_until_done(work: Work) -> None:
             raise
         except Exception as failure:
             _LOGGER.warning("a run failed", exc_info=True)
+            if said := _UNAVAILABLE.findall(str(failure)):
+                raise DecoderUnavailable(said[-1]) from failure
             if work.written() > before:
                 in_vain = lone = 0
             elif suspect is None:

@@ -23,7 +23,8 @@ _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 @dataclasses.dataclass(frozen=True)
 class Forks:
-    """How many workers to fork, and what they are to have imported by then, which starts no thread that they need."""
+    """How many workers to fork, and the modules to import first. Importing them must start no thread that workers
+    need."""
 
     workers: int
     imports: tuple[str, ...]
@@ -36,7 +37,8 @@ def workers_forked(forks: Forks, engines: Connection) -> Iterator[None]:
     The threads that there are by then belong to OpenBLAS and jemalloc, which know forks and start them anew.
 
     Args:
-        engines: what the engine alone may hold: as long as anybody does, whoever reads from it takes it for alive.
+        engines: file objects that only the engine may hold: a reader takes it for alive until the last holder has
+            closed them.
     """
     for module in (_WORKER, *forks.imports):
         importlib.import_module(module)
@@ -95,16 +97,15 @@ def _wait(process: BaseProcess) -> None:
 
 
 def _work(orders: Connection, not_ours: list[Connection]) -> None:
-    """A worker: waits for what Beam wants it to know, and becomes what Beam would have started with that.
-
-    What it logs goes where the engine's does.
+    """A worker: waits for the environment that Beam gives a new process, then runs Beam's worker with it. It logs where
+    the engine does.
     """
     for connection in not_ours:
         connection.close()
     try:
         environment = orders.recv()
     except EOFError:
-        return  # nobody wants it
+        return  # the engine has closed the pipe: it needs no more workers
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger().handlers[0].setLevel(logging.WARNING)  # Beam makes its logger say all
     os.environ.update(environment)

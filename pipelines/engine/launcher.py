@@ -17,6 +17,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Result = TypeVar("Result")
 
 
 def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None = None) -> Result:
-    """What a function of a module returns, called in a fresh process; it and its arguments can be pickled.
+    """Call a function in a fresh process and return its result. The function and its arguments have to be picklable.
 
     Its temporary files, and those of all that it starts, lie in a folder that goes with it: processes that are killed,
     and forks at any time, leave behind what they would have removed at their exit (TensorFlow's generated code).
@@ -37,7 +38,7 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None =
 
     Raises:
         GenrebeamError: as `act` raised it.
-        RuntimeError: what else `act` raised, or the process or one of its workers died.
+        RuntimeError: `act` raised something else, or the process or one of its workers died.
     """
     with tempfile.TemporaryDirectory(prefix="genrebeam-", ignore_cleanup_errors=True) as scratch:
         return _run_apart(scratch, act, arguments, forks)
@@ -76,6 +77,7 @@ def _act(
     failure: Exception | None = None
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(absent("pandas"))  # Beam and pyarrow import it wherever it is installed
             if forks is not None:
                 from genrebeam.pipelines.engine.forks import workers_forked
 

@@ -1,4 +1,4 @@
-"""Which Beam runner works, and with how many hands. Everything that FACTS of the direct runner taught stands here."""
+"""The Beam runner, its flags and its workers. What has to be known about the direct runner is in this module."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Engine:
 
     @property
     def workers_are_here(self) -> bool:
-        """Whether the work is done on this machine, so that its paths mean something to whoever does it."""
+        """Whether workers run on this machine and can use its paths."""
         if self.runner is None:
             return True
         environment = self._flag("environment_type")
@@ -85,7 +85,7 @@ class Engine:
         Imported libraries have started no thread that a fork would miss, on Linux; on macOS frameworks may have.
 
         Raises:
-            UsageError: Beam's flag for their number is none.
+            UsageError: the value of Beam's flag for their number is invalid.
         """
         named = self._flag("direct_running_mode") == "multi_processing"
         starts_workers = self.is_local and (named or (self.runner is None and self.workers > 1))
@@ -102,7 +102,8 @@ class Engine:
         return self._flag("template_location")
 
     def check(self, *, may_be_template: bool = False) -> None:
-        """Refuse, before any work, what a launch would fail for: it is tried again then, and says less clearly why.
+        """Refuse before any work what a launch would fail for. A failed launch is repeated, and its message is less
+        clear.
 
         Args:
             may_be_template: False for a job that ends in the driver.
@@ -204,11 +205,11 @@ class Engine:
         flags = [f"--runner={LOCAL_RUNNER}"]
         if self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}", "--direct_running_mode=multi_processing"]
-        return [*flags, *self.flags]  # whoever names Beam's own flags means them
+        return [*flags, *self.flags]  # the user's own Beam flags come last and win
 
 
 def _allow_open_files(count: int) -> None:
-    """Beam's local runner and its workers talk through sockets, and wait for ever where they can have no more."""
+    """Beam's local runner and its workers talk through sockets, and hang where no more files can be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:
         return
@@ -240,7 +241,7 @@ def _check_answers(name: str, address: str | None) -> None:
         port = url.port or {"http": 80, "https": 443}[url.scheme]
         socket.create_connection((url.hostname or "", port), timeout=_ANSWER_S).close()
     except (ValueError, KeyError) as error:
-        raise UsageError(f"--{name} {address}: this is no address; write HOST:PORT") from error
+        raise UsageError(f"--{name} {address}: invalid address; write HOST:PORT") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(

@@ -55,7 +55,7 @@ TO_WRITE = pa.schema(
 
 
 class Batches(NamedTuple):
-    """Work as it is read, so that a million files are never in memory at once. `total` counts files."""
+    """Batches of jobs, read lazily because a million do not fit into memory. `total` counts files."""
 
     total: int
     batches: Iterator[list[TagJob]]
@@ -195,7 +195,7 @@ def work(
     tick: Callable[[int], Any] = lambda count: None,
     keep_changes: int = 50,
 ) -> ApplyReport:
-    """Work off many files with threads, and write down what failed.
+    """Process many files with threads, and record failures as rejects.
 
     Threads and not Beam: nearly all of the time is spent in the kernel (copying, syncing), where the GIL is free, and
     batches are journalled and reported as they are done instead of at the end of a stage.
@@ -280,7 +280,7 @@ def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> Ap
 
 
 def check_consent(options: ApplyOptions, console: Console) -> None:
-    """Find out before hours of work that nobody will be there to ask.
+    """Fail before hours of work where nobody can answer the question before writing.
 
     Raises:
         UsageError: neither --yes nor --dry-run, and no terminal.

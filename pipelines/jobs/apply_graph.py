@@ -20,7 +20,7 @@ from genrebeam.pipelines import graph
 from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.ledger import Place
-from genrebeam.pipelines.dataset.plan import has_begun, plan_name, remove_plan, write_plan
+from genrebeam.pipelines.dataset.plan import has_begun, plan_name, remove_old_plans, remove_plan, write_plan
 from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import watched
 from genrebeam.pipelines.engine.runner import Engine
@@ -47,6 +47,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
     summary: dict[str, Any] = {"started_at": report.started_at, "runner": engine.beam_flags()}
     plan = plan_name(run_id, is_local=engine.is_local)
     with dataset.lock(), journal.run(dataset, run_id, summary):
+        remove_old_plans(dataset.folder)
         engine.check_places([("DIR", str(dataset))])
         total, rows = results_to_write(dataset, only_corrected=options.only_corrected)
         counts: dict[str, int] = {}

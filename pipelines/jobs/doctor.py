@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from genrebeam.features.errors import GenrebeamError
 
-_PACKAGES = ("apache-beam", "tensorflow", "keras", "librosa", "numpy", "pyarrow", "mutagen", "soundfile", "av")
+_PACKAGES = ("apache-beam", "ai-edge-litert", "numpy", "pyarrow", "mutagen", "soundfile", "av")
+_TRAINING = ("tensorflow", "keras", "librosa")
 # FFmpeg's decoder for each format that people have; libsndfile reads some of them first.
 _DECODERS = {
     "MP3": "mp3float",
@@ -64,7 +65,9 @@ class Check:
 def checks(model: str | None = None) -> Iterator[Check]:
     """Look at everything, cheap things first. `model` is the folder or URL of a bundle; None is the one that ships."""
     yield _python()
-    yield _packages()
+    yield _system()
+    yield _packages("packages", _PACKAGES, is_needed=True)
+    yield _packages("for training and GPUs", _TRAINING, is_needed=False)
     yield _decoders()
     yield from _model(model)
     yield _gpu()
@@ -97,16 +100,29 @@ def _python() -> Check:
     )
 
 
-def _packages() -> Check:
+def _system() -> Check:
+    system = platform.system()
+    is_linux = system == "Linux"
+    limits = "" if is_linux else "; it has not been tried there, and decoders have no memory limit on macOS"
+    return Check(
+        "system",
+        is_linux,
+        system == "Windows",  # cannot work there; elsewhere it may
+        f"{platform.platform(terse=True)}{limits}",
+        "" if is_linux else "use Linux; on Windows that is WSL 2",
+    )
+
+
+def _packages(title: str, names: Sequence[str], *, is_needed: bool) -> Check:
     versions, missing = [], []
-    for name in _PACKAGES:
+    for name in names:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check("packages", False, True, f"missing: {', '.join(missing)}", "pip install genrebeam")
-    return Check("packages", True, True, ", ".join(versions))
+        return Check(title, False, is_needed, f"missing: {', '.join(missing)}", "pip install genrebeam")
+    return Check(title, True, is_needed, ", ".join(versions))
 
 
 def _decoders() -> Check:

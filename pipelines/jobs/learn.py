@@ -37,7 +37,7 @@ from genrebeam.model.learn import (
 from genrebeam.model.splits import normal_group
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections, words_of
-from genrebeam.pipelines.dataset.dataset import Dataset, existing
+from genrebeam.pipelines.dataset.dataset import CHECKS_FILE, Dataset, existing
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.journal import APPLY
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file
@@ -47,7 +47,7 @@ from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, is_useless
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import same
 
-CHECK, NEXT = "tags-to-check", "tag-next"  # .csv in the bundle; the first also as .parquet beside the results
+CHECK, NEXT = "tags-to-check.csv", "tag-next.csv"  # in the bundle
 _NEXT_COUNT = 20
 
 CHECKS = pa.schema(
@@ -155,7 +155,7 @@ def learn_words(options: LearnOptions) -> LearnReport:
     checks = to_check(catalog, learned)
     try:
         bundle = _write(options, base, catalog, learned, checks, report.next)
-        with dataset.folder.new(f"{CHECK}.parquet") as path:
+        with dataset.folder.new(CHECKS_FILE) as path:
             pq.write_table(checks, path, compression="zstd")
     except OSError as error:
         raise UsageError(f"{error.filename or options.output}: cannot be written: {error.strerror}") from error
@@ -367,10 +367,10 @@ def _write(
     text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
     (folder / METRICS).write_text(text, encoding="utf-8")
     (folder / CARD).write_text("\n".join(card(bundle, learned, options.config)) + "\n", encoding="utf-8")
-    _write_csv(folder / f"{CHECK}.csv", CHECKS.names, checks.to_pylist())
+    _write_csv(folder / CHECK, CHECKS.names, checks.to_pylist())
     rows = {track_id: row for row, track_id in enumerate(catalog.track_ids)}
     found = [{"track_id": one, "artist": catalog.artists[rows[one]], "title": catalog.titles[rows[one]]} for one in ask]
-    _write_csv(folder / f"{NEXT}.csv", ["track_id", "artist", "title"], found)
+    _write_csv(folder / NEXT, ["track_id", "artist", "title"], found)
     return bundle
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from genrebeam.features.errors import BundleError, GenrebeamError
+from genrebeam.features.errors import BundleError, GenrebeamError, LedgerError
 from genrebeam.model.bundle import METRICS, SHIPPED, load_config
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import Correction, read_corrections, words_of
-from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, REJECTS_DIR, Dataset, existing
+from genrebeam.pipelines.dataset.dataset import CHECKS_FILE, JOURNAL_DIR, REJECTS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
 from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide
@@ -30,13 +31,14 @@ _COLUMNS = [
     "model_fingerprint",
 ]  # fmt: skip
 _BINS = 20  # of the confidence, from 0 to 1
-_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS, _CORRECTED, _DAMAGED = 100, 200, 20, 5, 50, 100, 100  # that are listed
+_UNCERTAIN, _FOLDERS, _PAIRS, _EXAMPLES, _RUNS = 100, 200, 20, 5, 50  # listed
+_CORRECTED = _DAMAGED = _CHECKS = 100  # likewise
 _BLEND = 0.25  # a second genre that is heard so often makes a blend
 _OUTERMOST = "(outermost folder)"
 
 ADVICE = {
     "NotAudio": "No decoder finds sound in it. Covers and lyrics belong here; a song that does is damaged.",
-    "UnreadableFile": "Missing, empty, a dangling link, or not readable: check permissions and mounts.",
+    "UnreadableFile": "The disk, the network or the permissions do not give it: is everything mounted?",
     "DecodeFailed": "It looks like audio and cannot be decoded: play it; if it plays, please report it.",
     "TooShort": "Under a second of sound.",
     "TooLong": "Over 48 hours: an endless stream, or a decoding bomb.",
@@ -44,6 +46,9 @@ ADVICE = {
     "DecoderCrashed": "The decoder died of it; the file is probably damaged.",
     "DecoderHung": "The decoder stopped answering; --track-timeout gives it longer.",
     "DecoderOutOfMemory": "Decoding it takes more memory than one track may.",
+    "DecoderKilled": "The system, for want of memory, or somebody ended the decoder. Fewer --workers need less.",
+    "DecoderStalled": "The decoder waited in vain for the file: does its disk or network answer?",
+    "NotEnoughMemory": "There was too little memory here. Fewer --workers need less; see ulimit -v.",
     "WorkerLost": "Workers died with it, again and again. Please report it.",
 }
 
@@ -63,6 +68,8 @@ class Summary:
         models: model_id and fingerprint to tracks.
         corrections, corrected: how many tracks people set right, and the latest: track_id, heard, genre, at, by.
         plan: `Outcome` value to tracks: what `apply` would do by default with the files as they were when heard.
+        checks, most_doubtful: how many tags the last `genrebeam learn` contradicts, and the most doubtful: as its table
+            tags-to-check.parquet has them.
         damaged, most_damaged: how many tracks could not be decoded whole, and the worst: track_id, seconds missing.
         card: metrics.json of the model that heard most, with its labels; None where it is not at hand.
     """
@@ -83,6 +90,8 @@ class Summary:
     models: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     card: dict[str, Any] | None = None
     plan: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    checks: int = 0
+    most_doubtful: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     damaged: int = 0
     most_damaged: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     corrections: int = 0
@@ -144,6 +153,7 @@ def summarise(place: Place) -> Summary:
     summary.more_folders = max(0, len(largest) - _FOLDERS)
     summary.blends = [(one, other, count) for (one, other), count in blends.most_common(_PAIRS)]
     summary.models = [(*model, count) for model, count in models.most_common()]
+    summary.checks, summary.most_doubtful = _checks(dataset)
     summary.rejects = _rejects(dataset)
     summary.written = _written(dataset)
     summary.runs = _runs(dataset)
@@ -164,6 +174,21 @@ def to_html(summary: Summary) -> str:
         tracks=[(genre, count) for genre, count, _ in summary.genres],
         hours=[(genre, round(hours, 1)) for genre, _, hours in summary.genres],
     )
+
+
+def _checks(dataset: Dataset) -> tuple[int, list[dict[str, Any]]]:
+    """How many tags the last `learn` contradicts, and the first of them; nothing where it has never run."""
+    try:
+        with dataset.folder.open(CHECKS_FILE) as source:
+            table = pq.read_table(source)
+        rows = table.slice(0, _CHECKS).to_pylist()
+        return len(table), [row | {"words": "; ".join(row["words"])} for row in rows]
+    except FileNotFoundError:
+        return 0, []
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{dataset}/{CHECKS_FILE}: cannot be read ({error}); `genrebeam learn` makes it anew"
+        ) from error
 
 
 def _count_folders(table: pa.Table, folders: dict[str, collections.Counter[str]]) -> None:
@@ -201,7 +226,7 @@ def _count_plan(table: pa.Table, corrections: Mapping[str, Correction], plan: co
 
 
 def _written(dataset: Dataset) -> int:
-    """Files that were ever to be changed."""
+    """Number of files with a row in the journal."""
     files = [keys_of(())]
     for table in dataset.tables(JOURNAL_DIR, ["uri", "action"]):
         files.append(keys_of(table.filter(pc.equal(table["action"], journal.APPLY))["uri"].to_pylist()))

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrebeam.features.config import FrontEnd
-from genrebeam.features.extract import ExtractLimits, mono_blocks
+from genrebeam.features.extract import mono_blocks
+from genrebeam.features.limits import ExtractLimits
+from genrebeam.features.mel import band_edges_hz
 from genrebeam.features.schema import AudioInfo
 from genrebeam.pipelines.api import Features, GenreTagger, Heard
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 1600  # of the picture, about: more frames than that are drawn as their loudest
 NONE_OF_THESE = "perhaps none of these"
+_TICKS_HZ = (128, 256, 512, 1024, 2048, 4096, 8192)
 _SHOWN = 5  # genres with a colour of their own
 # Okabe and Ito's colours, which the colour-blind can tell apart, from dark to light so that grey keeps their order;
 # the hatches tell neighbours apart in print.
@@ -71,7 +74,7 @@ def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
     for axes in (wave, mel):
         axes.set_xlabel("")
         axes.tick_params(labelbottom=False)
-    genres.xaxis.set_major_formatter(mel.xaxis.get_major_formatter())
+    genres.xaxis.set_major_formatter(_clock)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     place = genres.get_position()
@@ -99,27 +102,30 @@ def envelope(
 
 
 def _spectrogram(axes: Axes, scale: Axes, features: Features, front_end: FrontEnd) -> None:
-    from librosa.display import specshow
-
     together = max(1, len(features.log_mel) // _COLUMNS)
     whole = max(1, len(features.log_mel) // together) * together
     levels = features.log_mel[:whole].reshape(-1, together, front_end.mel_bands).max(axis=1)
     decibels = levels.T * front_end.level_step_db + front_end.level_floor_db
-    image = specshow(
+    peaks_hz = band_edges_hz(front_end)[1:-1]
+    image = axes.imshow(
         decibels,
-        sr=front_end.sample_rate_hz,
-        n_fft=front_end.n_fft,
-        hop_length=front_end.hop_length * together,
-        fmin=front_end.fmin_hz,
-        fmax=front_end.fmax_hz,
-        x_axis="time",
-        y_axis="mel",
+        extent=(0, whole / front_end.frames_per_s, -0.5, front_end.mel_bands - 0.5),
+        origin="lower",
+        aspect="auto",
         cmap="magma",
         vmin=decibels.max() - 80,
-        ax=axes,
     )
+    ticks_hz = [hz for hz in _TICKS_HZ if peaks_hz[0] <= hz <= peaks_hz[-1]]
+    axes.set_yticks(np.interp(ticks_hz, peaks_hz, np.arange(front_end.mel_bands)), [f"{hz}" for hz in ticks_hz])
     axes.set_ylabel("hertz (Mel scale)")
     axes.figure.colorbar(image, cax=scale, format="%d dB")
+
+
+def _clock(seconds: float, _: object = None) -> str:
+    """0:07, 12:30 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _timeline(axes: Axes, legend: Axes, heard: Heard, front_end: FrontEnd) -> None:

@@ -21,10 +21,19 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.decision import MEAN
+from genrebeam.model.predictor import runtime_of
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow
-from genrebeam.pipelines.dataset.plan import TrackFile, as_table, has_begun, plan_name, remove_plan, write_plan
+from genrebeam.pipelines.dataset.plan import (
+    TrackFile,
+    as_table,
+    has_begun,
+    plan_name,
+    remove_old_plans,
+    remove_plan,
+    write_plan,
+)
 from genrebeam.pipelines.engine.attempts import last_line, run_until_done
 from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import Watcher, unfinished, watched
@@ -76,6 +85,7 @@ def tag(options: TagOptions, console: Console) -> TagReport:
     dataset = Dataset.at(options.output)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dataset.lock())
+        remove_old_plans(dataset.folder)
         if options.features_output:
             stack.enter_context(folder_at(options.features_output).lock())
         run = _Run(options, bundle, dataset, started, stack.enter_context(_scratch()))
@@ -242,7 +252,7 @@ class _Run:
             run_apart(
                 _run_watched,
                 job,
-                forks=options.engine.forks("genrebeam.model.keras_import", "genrebeam.pipelines.graph"),
+                forks=options.engine.forks(runtime_of(job.bundle), "genrebeam.pipelines.graph"),
             )
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan

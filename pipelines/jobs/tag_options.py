@@ -1,11 +1,11 @@
-"""What `genrebeam tag` was asked for."""
+"""Options of `genrebeam tag`."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.ranges import check_range
 from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.engine.runner import Engine
@@ -14,7 +14,7 @@ from genrebeam.pipelines.library.manifest import is_manifest
 
 @dataclasses.dataclass(frozen=True)
 class TagOptions:
-    """A validated command line of `genrebeam tag`. Folders are paths or URLs; no model is the one that ships.
+    """A validated command line of `genrebeam tag`. Folders are paths or URLs; model None is the default bundle.
 
     Raises:
         UsageError: an option is out of range, naming it.

@@ -1,4 +1,4 @@
-"""What a run of `genrebeam tag` did: run-*.json."""
+"""The report of a run of `genrebeam tag`: run-*.json."""
 
 from __future__ import annotations
 
@@ -80,7 +80,18 @@ def describe(options: TagOptions, bundle: Bundle) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    names = ("genrebeam", "apache-beam", "tensorflow", "keras", "numpy", "pyarrow", "mutagen", "soundfile", "av")
+    names = (
+        "genrebeam",
+        "apache-beam",
+        "ai-edge-litert",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "pyarrow",
+        "mutagen",
+        "soundfile",
+        "av",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):

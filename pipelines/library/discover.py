@@ -1,7 +1,7 @@
 """What there is to tag: folders, globs and manifests, local or remote, as tracks with a stable identity.
 
-Every file found becomes a track or a rejection; nothing vanishes without a row. Here what the user named is told
-apart and strange rows are turned down; walk.py, manifest.py and remote.py find the files, found.py judges each.
+Every file found becomes a track or a rejection; nothing vanishes without a row. This module decides what kind of
+library the user named; walk.py, manifest.py and remote.py list files, found.py judges each.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def find_all(
             yield from map(keepable, _find(library, skip, beam_flags))
 
     if len(libraries) == 1 and not is_manifest(libraries[0]):
-        yield from all_of_them()  # a folder has no name twice
+        yield from all_of_them()  # names in one folder are unique
         return
     known = 0
     uris: dict[int, int] = {}  # of a track_id the uri, both as hashes: a hundred bytes for each track

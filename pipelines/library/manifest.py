@@ -17,7 +17,7 @@ MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet", ".m3u", ".m3u8")
 
 
 def is_manifest(library: str) -> bool:
-    """Whether this is a list of tracks that lies here: the driver reads it, workers have to reach its tracks only."""
+    """Whether this is a local list of tracks. The driver reads it; workers only need its tracks."""
     return library.lower().endswith(MANIFEST_SUFFIXES) and local_path(library) is not None
 
 
@@ -36,15 +36,15 @@ def read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Rej
             below = local.is_relative_to(folder)
             name = relative(str(local), folder) if below else path_uri(local).lstrip("/") or "."
             found = judge(local, track_id or name)
-        except (ValueError, RuntimeError) as error:  # a zero byte, an address that is none, the home of nobody
+        except (ValueError, RuntimeError) as error:  # a zero byte, an invalid address, the home of an unknown user
             name = ascii(uri)[1:-1]
-            message = f"{name}: no name of a file ({error})"
+            message = f"{name}: not a file name ({error})"
             found = Rejection(Track(name, track_id or name, 0, 0.0), "discover", UnreadableFile.__name__, message)
         yield found
 
 
 def _existing_spelling(uri: str, folder: Path) -> Path:
-    """The file that a line means; blanks at its end and backslashes count as such only where that is what there is."""
+    """The file that a line means. Trailing blanks and backslashes are taken literally only where such a file exists."""
     path = local_path(uri.replace("file://localhost/", "file:///", 1))
     assert path is not None
     exact = Path(os.path.abspath(folder / path.expanduser()))

@@ -18,7 +18,7 @@ def find_remote(url: str, beam_flags: Sequence[str]) -> Iterator[Track | Rejecti
     first_magic = next((i for i, c in enumerate(url) if c in "*?["), len(url))
     root = url.rstrip("/") + "/"
     found: Iterator[tuple[str, int, float]] | None
-    if objects.is_object(url):  # the name itself first: it may hold characters that are magic in a glob
+    if objects.is_object(url):  # the literal name first: it may hold characters that are special in a glob
         if not (found := _if_any(_objects(root))):
             root = url[: url.rindex("/") + 1]
             found = _if_any(one for one in _objects(url) if one[0] == url)
@@ -53,7 +53,7 @@ def find_one_remote(uri: str, track_id: str, beam_flags: Sequence[str]) -> Track
             return judge_remote(uri, track_id, seen.size, seen.mtime_us / 1e6)
         try:
             ((_, size, mtime),) = _through_beam(glob.escape(uri), beam_flags)
-        except UsageError as error:  # one line of a playlist, a radio's address perhaps, must not stop the others
+        except UsageError as error:  # one bad line, such as the address of a radio, must not stop the others
             raise UnreadableFile(f"no file that can be read from here ({error})") from error
         return judge_remote(uri, track_id, size, mtime)
     except (UnreadableFile, ValueError) as error:
@@ -69,7 +69,7 @@ def _objects(prefix: str) -> Iterator[tuple[str, int, float]]:
 def _regex(pattern: str) -> str:
     """A glob as a regular expression, with the meaning that the module glob has with recursive=True."""
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|[*?]|\[!?[^]]+\])", pattern)  # every other one is magic
+    parts = re.split(r"(\*\*/|\*\*|[*?]|\[!?[^]]+\])", pattern)  # every other part is special
     magic = [meaning.get(part) or part.replace("[!", "[^", 1) for part in parts[1::2]]
     return "".join(re.escape(plain) + special for plain, special in zip(parts[::2], [*magic, ""], strict=True))
 
@@ -80,7 +80,7 @@ def _through_beam(pattern: str, flags: Sequence[str]) -> list[tuple[str, int, fl
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    FileSystems.set_options(PipelineOptions(list(flags)))  # hdfs:// is told by flags where its server is
+    FileSystems.set_options(PipelineOptions(list(flags)))  # hdfs:// finds its server by flags
     try:
         found = FileSystems.match([pattern])[0].metadata_list
     except (BeamIOError, ValueError) as error:

@@ -12,8 +12,8 @@ from apache_beam.metrics import Metrics
 from genrebeam.features.chunks import audible
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import Silent, TrackError
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.records import parse
 from genrebeam.features.schema import Rejection, Track, TrackFeatures
 from genrebeam.pipelines.dataset.ledger import Ledger

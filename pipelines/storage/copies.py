@@ -62,7 +62,8 @@ def local_copy(uri: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def copy_to_hear(uri: str, *, whole: bool) -> Iterator[tuple[Path, Fill | None]]:
-    """As `local_copy`; of an object not the `whole` of it, but what the second of the pair is asked to fill in.
+    """As `local_copy`, but of an object only the parts that are asked for, unless `whole`: an empty file of its size,
+    and a function that fills in a range of bytes.
 
     Raises:
         UnreadableFile: the object cannot be fetched; `fill` raises it too.

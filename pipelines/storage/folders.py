@@ -7,12 +7,13 @@ endpoints for music and results, and the conditions that a lock needs.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
+import errno
 import fcntl
 import json
 import logging
 import os
 import platform
+import re
 import secrets
 import tempfile
 import threading
@@ -25,7 +26,13 @@ from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.storage.places import local_path, must_be_named
 
 LOCK = ".genrebeam-lock"
+MARK = ".genrebeam-running"  # in its place where a file system has no locks
+_ATTEMPTS = 100
 LEASE_S = 120.0  # a run that died holds a bucket's folder no longer than that
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: by another
+# What a file system says of a call that it does not have, and not of one that failed.
+_MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -38,8 +45,8 @@ class Folder(Protocol):
 
     def __truediv__(self, name: str) -> Folder: ...
 
-    def names(self) -> list[str]:
-        """Of the files in it, sorted; those that begin with a dot are ours and left out. Raises UsageError."""
+    def names(self, *, hidden: bool = False) -> list[str]:
+        """Of the files in it, sorted: those that begin with a dot, which are ours, or the others. Raises UsageError."""
 
     def open(self, name: str) -> BinaryIO:
         """A file to read and seek in. Raises OSError."""
@@ -86,12 +93,28 @@ def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
 
 
 def sync(path: str | os.PathLike[str]) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Bring a file, or the names in a folder, to the disk.
+
+    File systems that cannot sync a folder (many network and FUSE mounts) are left to their own ways.
+
+    Raises:
+        OSError: the disk failed.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (*_MISSING, errno.EBADF, errno.EACCES, errno.EPERM):
+            raise
     finally:
         os.close(descriptor)
+
+
+def _plain(name: str) -> str:
+    """The name of a file right in a folder; raises ValueError for a way out of it."""
+    if not name or name in (".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a file")
+    return name
 
 
 class _Base:
@@ -112,22 +135,22 @@ class _LocalFolder(_Base):
     def __truediv__(self, name: str) -> _LocalFolder:
         return _LocalFolder(os.path.join(self.uri, name))
 
-    def names(self) -> list[str]:
+    def names(self, *, hidden: bool = False) -> list[str]:
         try:
-            return sorted(e.name for e in os.scandir(self.uri) if e.is_file() and not e.name.startswith("."))
+            return sorted(e.name for e in os.scandir(self.uri) if e.is_file() and e.name.startswith(".") is hidden)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise UsageError(f"{self.uri}: cannot be read: {error.strerror}") from error
 
     def open(self, name: str) -> BinaryIO:
-        return open(os.path.join(self.uri, name), "rb")
+        return open(os.path.join(self.uri, _plain(name)), "rb")
 
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[Path]:
         folder = Path(self.uri)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{secrets.token_hex(4)}.partial"
+        partial = folder / f".{_plain(name)}.{secrets.token_hex(4)}.partial"
         try:
             yield partial
             sync(partial)
@@ -137,62 +160,147 @@ class _LocalFolder(_Base):
             partial.unlink(missing_ok=True)
 
     def delete(self, name: str) -> None:
-        Path(self.uri, name).unlink(missing_ok=True)
+        Path(self.uri, _plain(name)).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         folder = Path(self.uri)
         made = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+        with contextlib.ExitStack() as stack:
+            descriptor = _locked(folder)
+            if descriptor is None:
+                stack.enter_context(_marked(folder))
+            else:
+                stack.callback(os.close, descriptor)  # and with it the lock goes
+            _remove_partials(folder)
+            try:
+                yield
+            finally:
+                if set(os.listdir(folder)) <= {LOCK, MARK}:  # nothing came of the run
+                    (folder / LOCK).unlink()
+                    stack.close()
+                    with contextlib.suppress(OSError):  # another run may have begun beside it
+                        for empty in made:
+                            empty.rmdir()
+
+
+def _locked(folder: Path) -> int | None:
+    """Make the folder and hold its lock file, open; None where the file system has no locks.
+
+    Raises:
+        UsageError: another run holds it, or it cannot be made.
+    """
+    path = folder / LOCK
+    for attempt in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{folder}: a file is in the way of this folder; give another") from error
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and attempt + 1 < _ATTEMPTS:
+                continue  # a run that came to nothing has just taken its empty folder away
             raise UsageError(f"{folder}: cannot write results here: {error.strerror}") from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UsageError(f"{folder}: another genrebeam is writing here; wait for it to end") from error
-            _remove_partials(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in _MISSING:
+                return None
+            if error.errno not in _HELD:
+                raise UsageError(f"{folder}: cannot be locked: {error.strerror}") from error
+            raise UsageError(f"{folder}: another genrebeam is writing here; wait for it to end") from error
+        os.close(descriptor)  # its holder removed the file before we had the lock: it is nobody's any more
+    raise UsageError(f"{folder}: other runs begin and end here all the time; try again")
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[None]:
+    """Hold a folder without locks: by a file that says who is there, and that only one can make.
+
+    Raises:
+        UsageError: another run is there, or nobody can tell whether it still is.
+    """
+    mark = folder / MARK
+    ours = {"host": platform.node(), "pid": os.getpid()}
+    for _ in range(_ATTEMPTS):
+        try:
+            descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            _remove_mark_of_the_dead(mark)
+            continue
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot write results here: {error.strerror}") from error
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(ours, file)
             yield
         finally:
-            if [entry.name for entry in os.scandir(folder)] == [LOCK]:  # nothing came of the run
-                (folder / LOCK).unlink()
-                with contextlib.suppress(OSError):  # another run may have begun beside it
-                    for empty in made:
-                        empty.rmdir()
-            os.close(descriptor)
+            mark.unlink(missing_ok=True)
+        return
+    raise UsageError(f"{folder}: other runs begin and end here all the time; try again")
+
+
+def _remove_mark_of_the_dead(mark: Path) -> None:
+    """Raises UsageError unless the run that made the mark was one of this machine and is gone."""
+    holder = "who does not say its name"
+    try:
+        text = mark.read_text(encoding="utf-8")
+        told = json.loads(text)
+        host, pid = str(told["host"]), int(told["pid"])
+        holder = f"process {pid} on {host}"
+        if host == platform.node() and pid > 0:
+            os.kill(pid, 0)
+    except FileNotFoundError:
+        return
+    except ProcessLookupError:
+        aside = mark.with_name(f"{MARK}-{secrets.token_hex(4)}")
+        with contextlib.suppress(FileNotFoundError):
+            mark.rename(aside)
+            if aside.read_text(encoding="utf-8") == text:
+                aside.unlink()
+            else:  # another run has just been quicker, and this mark is its own
+                aside.rename(mark)
+        return
+    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+        pass
+    raise UsageError(
+        f"{mark.parent}: another genrebeam is writing here ({holder}); wait for it to end; if it died, remove {mark}"
+    )
 
 
 def _remove_partials(folder: Path) -> None:
-    """What killed runs left half-written, in the folder and in those right below it."""
-    for pattern in (".*.partial", "*/.*.partial"):
-        for partial in folder.glob(pattern):
-            partial.unlink(missing_ok=True)
+    """What killed runs left half-written, in the folder and in those right below it; links are not followed."""
+    below = [folder / entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    for place in (folder, *below):
+        for entry in os.scandir(place):
+            if _PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
 
 
 class _BucketFolder(_Base):
     def __truediv__(self, name: str) -> _BucketFolder:
         return _BucketFolder(f"{self.uri}/{name}")
 
-    def names(self) -> list[str]:
+    def names(self, *, hidden: bool = False) -> list[str]:
         found = (one.uri.removeprefix(f"{self.uri}/") for one in objects.find(f"{self.uri}/"))
-        return sorted(name for name in found if "/" not in name and not name.startswith("."))
+        return sorted(name for name in found if "/" not in name and name.startswith(".") is hidden)
 
     def open(self, name: str) -> BinaryIO:
-        return objects.open_object(f"{self.uri}/{name}")
+        return objects.open_object(f"{self.uri}/{_plain(name)}")
 
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="genrebeam-") as scratch:
             path = Path(scratch, "new")
             yield path
-            objects.write(f"{self.uri}/{name}", str(path))
+            objects.write(f"{self.uri}/{_plain(name)}", str(path))
 
     def delete(self, name: str) -> None:
-        objects.delete(f"{self.uri}/{name}")
+        objects.delete(f"{self.uri}/{_plain(name)}")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -205,7 +313,7 @@ class _Lease:
 
     def __init__(self, uri: str, folder: str) -> None:
         self._uri, self._folder = uri, folder
-        self._holder = f"process {os.getpid()} on {platform.node()}"
+        self._holder, self._writes = f"process {os.getpid()} on {platform.node()}", 0
         self._ended = threading.Event()
 
     @contextlib.contextmanager
@@ -235,24 +343,40 @@ class _Lease:
             raise UsageError(f"{self._folder}: cannot write results here: {error}") from error
 
     def _take_over(self) -> None:
-        """Another run's lease: it is in the way while it lasts."""
+        """Another run's lease: it is in the way while it lasts.
+
+        How old it is says the store, which knows the time of both: the clocks of two machines may differ by more.
+        """
         try:
             with tempfile.TemporaryFile() as copy:
                 seen = objects.read(self._uri, copy)
                 copy.seek(0)
                 lease = json.load(copy)
-            holder, until = str(lease["holder"]), dt.datetime.fromisoformat(lease["until"])
-        except (UnreadableFile, ValueError, KeyError, TypeError) as error:
+            holder, lasts_s = str(lease["holder"]), float(lease.get("lasts_s", LEASE_S))
+        except (UnreadableFile, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{self._uri}: not a readable lock ({error}); remove it if no run writes there") from error
-        if until > _now():
+        left_s = seen.mtime_us / 1e6 + lasts_s - self._time_there()
+        if left_s > 0:
             raise UsageError(
                 f"{self._folder}: another genrebeam is writing here ({holder}); wait for it to end, or, if it died, "
-                f"until {until:%H:%M:%S} UTC"
+                f"for {left_s:.0f} seconds"
             )
         try:
             self._seen = objects.replace_if_unchanged(self._uri, str(self._file), seen)
         except TagError as error:
             raise UsageError(f"{self._folder}: another genrebeam has just begun to write here") from error
+
+    def _time_there(self) -> float:
+        """The store's clock in seconds since 1970: the time of something that is written now."""
+        probe = f"{self._uri}-{secrets.token_hex(8)}"
+        try:
+            objects.write(probe, str(self._file))
+            try:
+                return objects.stat(probe).mtime_us / 1e6
+            finally:
+                objects.delete(probe)
+        except (OSError, UnreadableFile) as error:
+            raise UsageError(f"{self._folder}: cannot write results here: {error}") from error
 
     def _renew(self) -> None:
         while not self._ended.wait(LEASE_S / 4):
@@ -270,9 +394,6 @@ class _Lease:
                 _LOGGER.warning("%s: the lock could not be renewed", self._uri, exc_info=True)
 
     def _write(self) -> None:
-        lease = {"holder": self._holder, "until": (_now() + dt.timedelta(seconds=LEASE_S)).isoformat()}
+        self._writes += 1  # no two leases are alike, so that their states are not either
+        lease = {"holder": self._holder, "lasts_s": LEASE_S, "number": self._writes}
         self._file.write_text(json.dumps(lease), encoding="utf-8")
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)

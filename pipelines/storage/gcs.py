@@ -62,7 +62,7 @@ class Gcs:
     def read(self, bucket: str, name: str, file: IO[bytes]) -> Seen:
         with self._asking():
             blob = self._blob(bucket, name)
-            seen = self._seen(blob)  # before the download, which puts what its headers say in place of it
+            seen = self._seen(blob)  # before the download, which overwrites these attributes
             blob.download_to_file(  # raw: an object that is stored compressed is not unpacked on the way
                 file, if_generation_match=blob.generation, raw_download=True, checksum="crc32c", retry=self._retry
             )

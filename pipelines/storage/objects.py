@@ -1,4 +1,4 @@
-"""Objects in buckets, s3:// and gs://: found, read whole, and replaced only while they are what was read.
+"""Objects in buckets, s3:// and gs://: listed, read, and replaced only if they are unchanged since they were read.
 
 The packages of the stores are optional, and imported when the first URL asks for them; credentials and endpoints come
 from where those libraries look (environment, profiles, instance roles). Other schemes go through Beam's FileSystems
@@ -26,7 +26,7 @@ from genrebeam.pipelines.storage.s3 import S3
 from genrebeam.pipelines.storage.store import BLOCK, Seen, Store, StoreError
 
 Answer = TypeVar("Answer")
-_READS = 3  # attempts at one body: the libraries try requests again, and S3's does not try a body that broke off
+_READS = 3  # attempts at one body. The libraries repeat requests, but S3's does not repeat a body that broke off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,10 @@ def replace_if_unchanged(uri: str, path: str, seen: Seen) -> Seen | None:
     done), the object itself is asked whether it is ours now.
 
     Returns:
-        The object's new state; None where it was written and its state cannot be told.
+        The object's new state; None where it was written and its state is unknown.
 
     Raises:
-        ChangedMeanwhile: it is another one by now, and stays.
+        ChangedMeanwhile: it was changed since, and is left as it is.
         ReadOnly: it may not be written.
         NotTaggable: the store cannot do it safely.
         WriteFailed: the store refused, or could not be reached; run again.
@@ -164,7 +164,7 @@ def read_range(uri: str, start: int, stop: int) -> bytes:
 
 
 def _tried(read: Callable[[], Answer]) -> Answer:
-    """What a read gives; again, where there was no answer."""
+    """The result of a read, which is repeated where the store did not answer."""
     attempt = 1
     while True:
         try:

@@ -31,10 +31,10 @@ def local_path(uri: str) -> Path | None:
 
 
 def must_be_named(place: str, what: str) -> None:
-    """Refuse a place without a name: a variable that was not set more often than the folder of the moment.
+    """Refuse an empty path or URL: more often an unset variable than the current folder.
 
     Raises:
-        UsageError: it has none; `what` it should have been stands in the message.
+        UsageError: it is empty; the message says `what` was expected.
     """
     if place in ("", "file://"):
-        raise UsageError(f"{place!r} names no {what}: give a path or an address; . is the folder that you are in")
+        raise UsageError(f"{place!r} names no {what}: give a path or an address; . is the current folder")

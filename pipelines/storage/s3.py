@@ -17,7 +17,7 @@ _LARGEST_PUT = 5 << 30  # bytes that S3 takes in one request
 
 
 class S3:
-    """Amazon S3, and what speaks its language and honours If-Match on PutObject."""
+    """Amazon S3, and compatible stores that honour If-Match on PutObject."""
 
     _KEPT = (
         "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires",
@@ -33,7 +33,7 @@ class S3:
             raise needs("s3://", "boto3", "aws") from error
         with self._asking():
             self._client = boto3.session.Session().client("s3", config=Config(max_pool_connections=_CONNECTIONS))
-        self._honest: set[str] = set()  # buckets that were seen to refuse a put whose condition does not hold
+        self._honest: set[str] = set()  # buckets that have refused a put whose condition does not hold
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
@@ -76,7 +76,7 @@ class S3:
             with open(path, "rb") as body:
                 response = self._client.put_object(Bucket=bucket, Key=name, Body=body, IfMatch=over.state, **kept)
         with contextlib.suppress(StoreError):
-            now = self.stat(bucket, name)  # the answer to a put does not tell the time
+            now = self.stat(bucket, name)  # the answer to a put has no time
             return now if now.state == response["ETag"] else None
         return None
 
@@ -96,9 +96,8 @@ class S3:
             self._client.delete_object(Bucket=bucket, Key=name)
 
     def _check_honesty(self, bucket: str, name: str) -> None:
-        """Stores of other makes may pass over If-Match, and would then lose what others write meanwhile.
-
-        So a put is tried once per bucket that has to fail: over an object that is not there.
+        """Compatible stores may ignore If-Match, and writes of others would then be lost. So one put per bucket is
+        tried that has to fail: over an object that does not exist.
         """
         if bucket in self._honest:
             return

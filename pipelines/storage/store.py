@@ -17,9 +17,9 @@ class Seen:
     """An object in one state.
 
     Attributes:
-        mtime_us: when this content was written, microseconds since 1970. S3 tells whole seconds.
+        mtime_us: when this content was written, microseconds since 1970. S3 has whole seconds.
         state: what a conditional put names: the ETag, or generation and metageneration.
-        kept: what belongs to the object besides its bytes, as a put repeats it.
+        kept: what else belongs to the object, such as its content type and metadata; a put has to repeat it.
     """
 
     size: int
@@ -37,7 +37,7 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """What there is of an object store. Every method raises StoreError; `name` is the object's in its bucket."""
+    """An object store. Every method raises StoreError; `name` is that of an object within its bucket."""
 
     def list(self, bucket: str, prefix: str) -> Iterator[tuple[str, int, int]]:
         """Name, size and mtime_us of each object whose name begins with `prefix`."""
@@ -50,7 +50,8 @@ class Store(Protocol):
     def read_range(self, bucket: str, name: str, start: int, stop: int) -> bytes: ...
 
     def put(self, bucket: str, name: str, path: str, over: Seen) -> Seen | None:
-        """Replace the object by a file if its state is that of `over`; its state then, None where it cannot be told."""
+        """Replace the object by a file if its state is still `over`; returns its new state, None where that is
+        unknown."""
 
     def write(self, bucket: str, name: str, path: str, if_absent: bool) -> None:
         """Make the object of a file, replacing what is there unless `if_absent`; status 412 where it is there."""

@@ -291,7 +291,7 @@ class Mp4(Container):
             raise self._source.broken(f"its tag has no room left, and moving the audio would invalidate {boxes}")
         names = {atom.name for atom in self._top if atom.start >= stop}
         if b"mdat" in names and not self._offsets and b"moof" not in names:  # a compressed moov, perhaps
-            raise self._source.broken("its tag has no room left, and where its audio is entered cannot be told")
+            raise self._source.broken("its tag has no room left, and the table of its audio was not found")
         result = []
         for table, offsets in self._offsets:
             moved = _moved(offsets, changes)

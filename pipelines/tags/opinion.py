@@ -1,6 +1,6 @@
-"""A second opinion: what readers that had no part in writing show of a file before and after a change.
+"""Check a change with independent readers: what mutagen and FFmpeg show of a file before and after it.
 
-mutagen shows fields, FFmpeg fields and sound. Nobody's view of a file may change but for its genre and our provenance.
+mutagen shows fields, FFmpeg fields and sound. Only the genre and our provenance may differ.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def look(
         TrackError: FFmpeg crashed or did not answer.
     """
     start = stop = moved = 0
-    if sniff(old) is Kind.MP3:  # all other kinds tell FFmpeg where their end is
+    if sniff(old) is Kind.MP3:  # FFmpeg finds the end of all other kinds by itself
         start, stop = middle(_between_tags(old, container))
         moved = sum(len(splice.data) - (splice.stop - splice.start) for splice in splices if splice.stop <= start)
     paths = [os.path.abspath(os.fsdecode(file.name)) for file in (old, new)]
@@ -114,7 +114,7 @@ def disagreement(before: ReaderView, after: ReaderView, genres: Sequence[str]) -
     """What a reader would show wrongly after a change that is no undo; empty where all is well.
 
     Args:
-        genres: as they were meant.
+        genres: the intended ones.
     """
     for reader, old in before.fields.items():
         new = after.fields.get(reader)

@@ -1,4 +1,4 @@
-"""Taking a change back byte for byte: what stood where it wrote, and a view of the file in which that stands again."""
+"""Undo a change byte for byte: the bytes that it replaced, and a view of the file with them back in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from genrebeam.pipelines.tags.model import Container, Source, Splice
 
-_LARGEST = 1 << 16  # bytes of former content that are kept for one file; where more would be needed, fields have to do
+_LARGEST = 1 << 16  # most bytes of former content kept for one file; where more would be needed, only fields are kept
 _ANCHOR_BYTES = 32  # fields of this size are looked for on both sides, so that no picture is kept for nothing
 
 

@@ -1,7 +1,7 @@
 """What FFmpeg shows of files and hears in them. Runs in a child process (features/child.py); opinion.py asks it.
 
-A file may be looked at without a stretch in its middle: packets find each other again, and reading them all costs most
-of the time. Imports nothing that the child does not need.
+A file may be looked at without a stretch in its middle: FFmpeg finds the next packet by itself, and reading them all
+would take most of the time. Imports nothing that the child does not need.
 """
 
 from __future__ import annotations

@@ -60,15 +60,15 @@ class TagPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says of one track.
+    """What the model predicts for one track, or a person's correction of it.
 
     Attributes:
         genres: label and confidence (0 to 1), the surest first.
         model: its id. fingerprint: of the model bundle.
         unknown: how much speaks for music of none of the model's genres, 0 to 1.
         when: of the analysis; not of the writing, so that writing twice gives the same bytes.
-        corrected: a person says so and not the model. All of their words are written as they are, sure; the policy
-            says into which files, as it does for the model's.
+        corrected: the genres are a person's. All of them are written as they are; the policy decides into which files,
+            as for the model's.
     """
 
     genres: tuple[tuple[str, float], ...]
@@ -80,7 +80,7 @@ class Prediction:
 
 
 class Outcome(str, enum.Enum):
-    """What becomes of one file; the values are what reports show."""
+    """What happens to one file; reports show the values."""
 
     WRITE = "write"
     SAME = "same"  # it says so already
@@ -141,7 +141,7 @@ def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision
 
 
 def _named(heard: Iterable[tuple[str, float]], policy: TagPolicy) -> dict[str, float]:
-    """The user's words for what was heard, no two for the same genre."""
+    """The user's words for the predicted genres, without duplicates."""
     names, result, seen = dict(policy.names), {}, set()
     for label, score in heard:
         for name in names.get(label, (spelled(label),)):

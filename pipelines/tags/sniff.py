@@ -1,4 +1,4 @@
-"""Which kind of tagged file this is, told by its content and never by its name."""
+"""The kind of a tagged file, found by its content and never by its name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Kind(enum.Enum):
 
 
 def sniff(file: BinaryIO) -> Kind | None:
-    """The kind of an open file, or None where it is none that can carry our tags. Moves the file position.
+    """The kind of an open file, None where it cannot carry our tags. Moves the file position.
 
     Raises:
         OSError: the file cannot be read.

@@ -11,6 +11,8 @@ import errno
 import fcntl
 import os
 import pwd
+import re
+import secrets
 import signal
 import stat
 from collections.abc import Iterator, Sequence
@@ -343,8 +345,21 @@ def _same_outside(old: int, new: int, splices: Sequence[Splice], size: int) -> b
     return True
 
 
+def temporary_name() -> str:
+    """A new name for the copy that is made beside a file. `tag` passes over names that begin like this."""
+    return f".genrebeam-{secrets.token_hex(10)}.tmp"
+
+
+_TEMPORARY = re.compile(r"\.genrebeam-[0-9a-f]{20}\.tmp")
+
+
 def remove_leftover(path: str, temporary: str) -> bool:
-    """Delete the copy that a killed run left beside a file; whether there was one."""
+    """Delete the copy that a killed run left beside a file; whether there was one.
+
+    A journal may come from anybody: a name that `temporary_name` would not make is never deleted.
+    """
+    if not _TEMPORARY.fullmatch(temporary):
+        return False
     try:
         Path(path).with_name(temporary).unlink()
     except OSError:

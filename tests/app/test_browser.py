@@ -7,16 +7,15 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import pytest
 import synth
 import tagfiles
+from commandline import GENREBEAM, ROOT
 
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.dataset.corrections import read_corrections
@@ -32,7 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="SKIPPED: the browser test, for want of a browser (apt install chromium)"),
 ]
-ROOT = Path(__file__).parents[2]
 PATIENCE_MS = 60_000  # the first track waits for TensorFlow, on a busy machine
 SONGS = ["Artist/first.mp3", "Artist/second [x]_*.flac", "Other/third.wav", "gone.mp3"]
 
@@ -56,7 +54,7 @@ def server(folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "genrebeam", "app", str(folder / "out"), "--port", str(port), "--by", "Ada"]
+    command = [*GENREBEAM, "app", str(folder / "out"), "--port", str(port), "--by", "Ada"]
     with (folder / "server.log").open("wb") as log:
         running = subprocess.Popen(
             [*command, "--max-upload", "5"],

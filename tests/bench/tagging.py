@@ -106,7 +106,8 @@ def bench_parts(scratch: Path, data: Path) -> None:
 
     from genrebeam.features.chunks import segments_of
     from genrebeam.features.decode import AudioBlock
-    from genrebeam.features.extract import ExtractLimits, extract, stream_log_mel, to_mono
+    from genrebeam.features.extract import extract, stream_log_mel, to_mono
+    from genrebeam.features.limits import ExtractLimits
     from genrebeam.features.mel import log_mel
     from genrebeam.model.bundle import DEFAULT, load_config
     from genrebeam.model.predictor import BatchedScorer, BundlePredictor

@@ -4,18 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import mutagen
 import pytest
 import synth
+from commandline import ROOT
 
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.tags.policy import spelled
 
 pytest.importorskip("beets", reason="SKIPPED: the beets plugin, for want of beets (pip install 'genrebeam[test]')")
 
-ROOT = Path(__file__).parents[2]
 LABELS = {spelled(label) for label in load_config(DEFAULT).labels}
 
 

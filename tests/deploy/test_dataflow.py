@@ -7,18 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import buckets
 import pyarrow.parquet as pq
 import pytest
 import synth
+from commandline import GENREBEAM, ROOT, shown_by
 from dataflow import Dataflow
 
 from genrebeam.model import shardset
 from genrebeam.pipelines.dataset.ledger import newest_results
 
-ROOT = Path(__file__).parents[2]
 PER_RUN = ["run_id", "processed_at", "uri", "mtime"]
 NEEDS = "needs pip install 'apache-beam[gcp]' gcp-storage-emulator, which `make setup` leaves out: a hundred packages"
 server = pytest.importorskip("gcp_storage_emulator.server", reason=NEEDS)
@@ -62,19 +61,13 @@ def cloud(library, monkeypatch):
 @pytest.fixture(scope="module")
 def local_rows(library, tmp_path_factory):
     output = tmp_path_factory.mktemp("tagged")
-    command = [sys.executable, "-m", "genrebeam", "tag", library, "--output", output, "--max-reject-share", "1"]
+    command = [*GENREBEAM, "tag", library, "--output", output, "--max-reject-share", "1"]
     subprocess.run([*command, "--quiet", "--workers", "1"], cwd=ROOT, check=True)
     return newest_results(output).drop_columns(PER_RUN).to_pylist()
 
 
 TAG = ("tag", "gs://b/music", "--output", "gs://b/out", "--max-reject-share", "1")
 ALL = ("--yes", "--min-confidence", "0", "--max-unknown", "1")
-
-
-def genrebeam(*arguments):
-    """What the command shows, on this machine."""
-    command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
-    return " ".join(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
 
 
 def launch(cloud, tmp_path, *arguments):
@@ -114,9 +107,9 @@ def test_tags_are_written_as_by_this_machine_and_come_off_again(cloud, tmp_path)
 
     launch(cloud, tmp_path, *TAG)
     before = songs()
-    assert "changed 3" in genrebeam("apply", "gs://b/out", *ALL)
+    assert "changed 3" in shown_by("apply", "gs://b/out", *ALL)
     tagged = songs()
-    assert "changed 3" in genrebeam("undo", "gs://b/out", "--yes")
+    assert "changed 3" in shown_by("undo", "gs://b/out", "--yes")
     assert songs() == before
 
     assert "changed 3" in launch(cloud, tmp_path, "apply", "gs://b/out", *ALL)
@@ -124,7 +117,7 @@ def test_tags_are_written_as_by_this_machine_and_come_off_again(cloud, tmp_path)
     shown = launch(cloud, tmp_path, "apply", "gs://b/out", *ALL)
     assert "changed 0 same 3" in shown
     assert len(cloud.jobs) == 3
-    assert "changed 3" in genrebeam("undo", "gs://b/out", "--yes")
+    assert "changed 3" in shown_by("undo", "gs://b/out", "--yes")
     assert songs() == before
 
 
@@ -163,7 +156,7 @@ def test_shards_hold_the_same_as_those_of_this_machine(cloud, library, tmp_path)
     labels = tmp_path / "labels.csv"
     labels.write_text("track_id,genre\n0.mp3,blues\n1.flac,jazz\n2.wav,rock\nbroken.mp3,rock\n")
     options = ("--labels", labels, "--split-shares", "train=1", "--tracks-per-shard", "2")
-    genrebeam("shards", library, "--output", tmp_path / "here", *options, "--workers", "1")
+    shown_by("shards", library, "--output", tmp_path / "here", *options, "--workers", "1")
     shown = launch(cloud, tmp_path, "shards", "gs://b/music", "--output", "gs://b/shards", *options)
     assert "tracks 3" in shown and "rejected: 1" in shown
     assert contents(fetched()) == contents(tmp_path / "here")

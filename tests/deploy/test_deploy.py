@@ -4,13 +4,12 @@ import importlib.util
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
 from genrebeam.pipelines import cli
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TAG = cli.cli.get_command(None, "tag")
 
@@ -38,6 +37,32 @@ def test_what_the_image_copies_is_there_and_not_ignored():
         for name in line.split()[:-1]:
             assert (ROOT / name).exists(), name
             assert name in allowed, name
+
+
+def test_the_slim_requirements_are_what_tagging_needs_of_the_tested_versions():
+    lines = (DEPLOY / "requirements-slim.txt").read_text().splitlines()
+    assert "-c ../constraints.txt" in lines
+    named = dict(re.findall(r"^([\w-]+)(==\S+)?$", "\n".join(lines), re.M))
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert {name for name, version in named.items() if not version} <= set(pinned)
+    assert not {name for name, version in named.items() if version} & set(pinned)  # one place for each fact
+    needed = set(
+        re.findall(r'^        "([\w-]+)[><=]', (ROOT / "setup.py").read_text().split("extras_require")[0], re.M)
+    )
+    assert {"apache-beam", "ai-edge-litert"} <= needed
+    assert needed - set(named) == {"tensorflow", "tensorflow-io", "librosa"}
+
+
+def test_what_is_cut_from_packages_is_named_and_nothing_else(tmp_path):
+    kept = ["scipy/__init__.py", "scipy/fft/_pocketfft/pypocketfft.so", "pyarrow/libarrow.so", "numpy/core.py"]
+    cut = ["scipy/stats/a.py", "pyarrow/libarrow_flight.so.1", "numpy/tests/a.py", "ai_edge_litert/tools/a"]
+    for name in (*kept, *cut, "apache_beam/a.py", "grpc/a.py", "zstandard/a.py", "ai_edge_litert/interpreter.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    subprocess.run(["sh", DEPLOY / "slim.sh", tmp_path], check=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept, "apache_beam/a.py", "grpc/a.py", "zstandard/a.py", "ai_edge_litert/interpreter.py"}
+    assert subprocess.run(["sh", DEPLOY / "slim.sh"], capture_output=True).returncode
 
 
 def test_template_parameters_are_options():

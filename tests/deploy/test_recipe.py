@@ -3,11 +3,11 @@
 import csv
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from commandline import ROOT
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.mel import log_mel
@@ -16,7 +16,6 @@ from genrebeam.pipelines.jobs.shards import StoredLogMels, stored_log_mels
 from genrebeam.pipelines.library.labels import from_table
 from tests import synth
 
-ROOT = Path(__file__).parents[2]
 ALLMUSIC = ("MT1", "MT2", "MT3")
 SONGS = ("songs.0", "songs.1")
 MORE = ("more.0", "more.1", "more.2", "more.3")

@@ -12,7 +12,8 @@ import synth
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.decode import AudioBlock
 from genrebeam.features.errors import DecodeFailed, NotAudio, TooLong, TooShort, TrackError, UnreadableFile
-from genrebeam.features.extract import ExtractLimits, extract, mono_blocks, to_mono
+from genrebeam.features.extract import extract, mono_blocks, to_mono
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.mel import log_mel
 
 FRONT_END = FrontEnd()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import UnreadableFile
-from genrebeam.features.extract import ExtractLimits
 from genrebeam.features.filling import FillingFile
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 
 FRONT_END = FrontEnd()
 LIMITS = ExtractLimits(coverage_s=12.0)

@@ -6,8 +6,9 @@ import synth
 
 from genrebeam.features import errors
 from genrebeam.features.config import FrontEnd
-from genrebeam.features.extract import ExtractLimits, extract
+from genrebeam.features.extract import extract
 from genrebeam.features.isolated import IsolatedExtractor
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import FileTags
 
 FRONT_END = FrontEnd()

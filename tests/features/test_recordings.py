@@ -7,7 +7,8 @@ import synth
 
 from genrebeam.features.chunks import audible
 from genrebeam.features.config import FrontEnd
-from genrebeam.features.extract import ExtractLimits, extract
+from genrebeam.features.extract import extract
+from genrebeam.features.limits import ExtractLimits
 
 FRONT_END = FrontEnd()
 MUSIC = synth.music(6.0, seed=3)[:, 0]

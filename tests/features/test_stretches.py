@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from genrebeam.features.chunks import chunk_count, stretch_starts_s, whole_chunks
 from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import NotAudio, TooShort
-from genrebeam.features.extract import ExtractLimits, extract
+from genrebeam.features.extract import extract
+from genrebeam.features.limits import ExtractLimits
 
 FRONT_END = FrontEnd()
 STRETCH_FRAMES = 129

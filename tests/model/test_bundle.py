@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 import tiny_shards
 
+from genrebeam.features.chunks import segments_of
 from genrebeam.features.errors import BundleError
-from genrebeam.model import bundle
+from genrebeam.model import bundle, export
+from genrebeam.model.lite import NETWORK, LiteNetwork
 from genrebeam.model.network import build_cnn
+from genrebeam.model.predictor import BundlePredictor
 from genrebeam.model.voting import Calibration
 
 LABELS = tiny_shards.GENRES
@@ -126,3 +130,76 @@ def test_a_bundle_says_nothing_that_only_the_newest_keras_understands():
         text = archive.read("config.json")
     assert b"renorm" not in text
     assert b"input_axes" not in text
+
+
+MUSIC = [tiny_shards.log_mel(genre, seed) for seed in range(3) for genre in tiny_shards.GENRES]
+
+
+@pytest.fixture(scope="module")
+def exported_once(network, tmp_path_factory):
+    saved = save(tmp_path_factory.mktemp("exported"), network, "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "_SAME_ANSWERS", 0.0)  # an untrained network answers by a hair
+        return bundle.save_config(bundle.with_export(saved, network, MUSIC))
+
+
+@pytest.fixture
+def exported(exported_once, tmp_path):
+    return bundle.load_config(shutil.copytree(exported_once.path, tmp_path / "copy"))
+
+
+def test_an_exported_network_answers_as_the_other(exported, network):
+    assert exported.is_exported
+    said = exported.provenance["export"]
+    assert said["tracks"] == len(MUSIC)
+    segments = segments_of(MUSIC[0], exported.front_end)
+    lite = LiteNetwork(exported.path / NETWORK, exported.front_end)(segments)
+    difference = np.abs(lite - np.asarray(network(segments[np.newaxis]))[0]).max()
+    assert 0 < difference <= said["largest_logit_difference"] + 1e-3
+
+
+def test_the_same_network_is_exported_to_the_same_file(exported, network, tmp_path):
+    build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4))  # Keras counts what it has made
+    again = bundle.with_export(save(tmp_path / "again", network, "tiny"), network, MUSIC)
+    assert (again.path / NETWORK).read_bytes() == (exported.path / NETWORK).read_bytes()
+    assert bundle.fingerprint(dataclasses.replace(again, is_exported=True)) == exported.fingerprint
+
+
+def test_a_network_that_answers_otherwise_is_not_used(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.LiteNetwork, "__call__", lambda self, segments: -np.asarray(network(segments[None]))[0])
+    saved = bundle.with_export(save(tmp_path / "b", network, "tiny"), network, MUSIC)
+    assert not saved.is_exported
+    assert saved.provenance["export"]["same_first_answer"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "missing"),
+        (lambda file: file.write_bytes(b""), "not written together"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1000]), "not written together"),
+        (lambda file: shutil.copyfile(bundle.DEFAULT / NETWORK, file), "not written together"),
+    ],
+    ids=["missing", "empty", "cut", "of another bundle"],
+)
+def test_damage_to_the_exported_network_is_named_in_one_line(exported, damage, message):
+    damage(exported.path / NETWORK)
+    with pytest.raises(BundleError, match=message) as error:
+        BundlePredictor(bundle.load_config(exported.path))
+    assert "\n" not in str(error.value)
+    assert str(exported.path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"no network", (bundle.DEFAULT / NETWORK).read_bytes()], ids=["broken", "other"])
+def test_what_litert_cannot_load_or_takes_something_else_is_refused(exported, content):
+    (exported.path / NETWORK).write_bytes(content)
+    with pytest.raises(BundleError, match=r"cannot load it|the front end has batches of") as error:
+        BundlePredictor(bundle.save_config(exported))
+    assert "\n" not in str(error.value)
+
+
+def test_a_shipped_network_is_small_and_says_how_far_it_is_from_its_source():
+    for path in bundle.SHIPPED.values():
+        said = bundle.load_config(path).provenance["export"]
+        assert (path / NETWORK).stat().st_size < 2e6
+        assert said["same_first_answer"] >= 0.985

@@ -5,9 +5,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import librosa
 import numpy as np
@@ -16,6 +13,7 @@ import soundfile
 import synth
 import tiny_shards
 from click.testing import CliRunner
+from commandline import genrebeam
 
 from genrebeam.features.chunks import chunks_of
 from genrebeam.features.errors import UsageError
@@ -243,7 +241,7 @@ def test_rows_are_added_to_the_same_table(shards, tmp_path):
         (["--features", "smell"], "--features smell: choose from log-Mel"),
         (["--features", "zero crossings"], "--features zero crossings: shards hold no waveform; give the library"),
         (["--audio", "/nowhere/at/all"], "/nowhere/at/all: no such library"),
-        (["--epochs", "0"], "--epochs 0: must be 1 or more"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
         (["--test-split", "train"], "cannot be measured on honestly"),
         (["--test-split", "nowhere"], "no split 'nowhere'"),
     ],
@@ -274,19 +272,6 @@ def test_another_comparison_is_not_mixed_in(shards, tmp_path):
 
 
 ODD = os.fsdecode(b"high/caf\xe9.wav")  # is not valid UTF-8
-
-
-def genrebeam(*arguments, code=0):
-    """The command as a process of its own."""
-    process = subprocess.run(
-        [sys.executable, "-m", "genrebeam", *map(str, arguments)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == code, process.stdout + process.stderr
-    return process
 
 
 @pytest.fixture(scope="module")

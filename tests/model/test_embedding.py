@@ -1,6 +1,7 @@
 """Embeddings: what a projection keeps, what a byte loses, what a head says of them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from genrebeam.features.errors import BundleError
 from genrebeam.model import bundle as bundles
 from genrebeam.model.decision import decide, score_stored, vote_stored
 from genrebeam.model.embedding import EMBEDDING, HEAD, EmbeddingSpace, Head, Projection, fit_projection
+from genrebeam.model.lite import LiteNetwork
 from genrebeam.model.network import build_cnn, with_knowledge
 from genrebeam.model.predictor import BundlePredictor
 from genrebeam.model.voting import Calibration
@@ -118,6 +120,21 @@ def test_the_bundle_and_what_was_learned_on_it_make_the_same_embeddings(base, tm
         BundlePredictor(b, batch_size=len(segments)).predict(segments) for b in (base, learned(base, tmp_path))
     )
     np.testing.assert_allclose(one[:, len(LABELS) + 1 :], other[:, 3:], atol=1e-4)
+
+
+def test_the_exported_network_goes_into_what_is_learned_on_it(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "_SAME_ANSWERS", 0.0)  # an untrained network answers by a hair
+    exported = bundles.load_config(shutil.copytree(base.path, tmp_path / "exported"))
+    exported = bundles.save_config(bundles.with_export(exported, bundles.load_network(exported), [track()]))
+    assert exported.is_exported and exported.fingerprint != base.fingerprint
+    mine = learned(exported, tmp_path / "mine")
+    segments = segments_of(track(chunks=70), tiny_shards.FRONT_END)
+    one, other = (BundlePredictor(b, batch_size=len(segments)) for b in (exported, mine))
+    assert isinstance(other._network, LiteNetwork)
+    embedding, again = one.predict(segments)[:, len(LABELS) + 1 :], other.predict(segments)[:, 3:]
+    np.testing.assert_array_equal(embedding, again)
+    by_tensorflow = BundlePredictor(base, batch_size=len(segments)).predict(segments)[:, len(LABELS) + 1 :]
+    assert np.corrcoef(embedding.ravel(), by_tensorflow.ravel())[0, 1] > 0.9
 
 
 def test_silence_has_no_say_in_an_embedding(base):

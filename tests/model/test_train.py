@@ -14,6 +14,8 @@ from genrebeam.features.chunks import segments_of
 from genrebeam.features.errors import BundleError, UsageError
 from genrebeam.model import bundle, dataset, targets, train
 from genrebeam.model.augment import Augmentation
+from genrebeam.model.lite import LiteNetwork
+from genrebeam.model.predictor import BundlePredictor
 from genrebeam.model.splits import fold_of
 from genrebeam.model.train import TrainConfig
 
@@ -59,6 +61,14 @@ def answers(saved):
 
 def test_it_learns_what_tells_the_genres_apart(trained):
     assert answers(trained) == [0, 1, 2]
+
+
+def test_what_it_writes_runs_without_tensorflow(trained):
+    predictor = BundlePredictor(bundle.load_config(trained.path))
+    assert isinstance(predictor._network, LiteNetwork)
+    for number, genre in enumerate(GENRES):
+        scores = predictor.predict(segments_of(tiny_shards.log_mel(genre, 5000), FRONT_END))
+        assert scores[:, : len(GENRES)].mean(axis=0).argmax() == number
 
 
 def test_the_same_seed_gives_the_same_network(shards, trained, tmp_path):

@@ -2,19 +2,19 @@
 
 import subprocess
 import sys
-from pathlib import Path
+import threading
 
 import numpy as np
 import pytest
 import synth
+from commandline import GENREBEAM, ROOT
 
 from genrebeam.features.config import FrontEnd
-from genrebeam.features.errors import NotAudio, Silent, TrackError
+from genrebeam.features.errors import NotAudio, Silent, TrackError, UsageError
 from genrebeam.model.predictor import PlaceholderPredictor
 from genrebeam.pipelines.api import GenreTagger, Heard
 from genrebeam.pipelines.dataset.ledger import newest_results
 
-ROOT = Path(__file__).parents[2]
 LABELS = ("low", "middle", "high")
 
 
@@ -64,7 +64,7 @@ def test_silence_does_not_vote(tagger, tmp_path):
 @pytest.mark.slow
 def test_it_hears_what_tag_hears(tmp_path):
     songs = [synth.write(tmp_path / "music" / f"{i}.mp3", synth.music(12.0, seed=i)) for i in range(3)]
-    command = [sys.executable, "-m", "genrebeam", "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
+    command = [*GENREBEAM, "tag", tmp_path / "music", "--output", tmp_path / "out", "--quiet"]
     subprocess.run([*map(str, command)], cwd=ROOT, check=True)
     rows = {row["track_id"]: row for row in newest_results(tmp_path / "out").to_pylist()}
     with GenreTagger() as tagger:
@@ -79,3 +79,27 @@ def test_it_needs_no_beam_and_no_tensorflow_to_be_imported():
     code = "import sys, genrebeam.pipelines.api; print({'apache_beam', 'tensorflow', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_threads_get_their_own_answers(tagger, tmp_path):
+    songs = [synth.write(tmp_path / f"{hz}.wav", synth.sine(hz, 5.0 + hz / 1000)) for hz in (60, 9000)]
+    heard = {}
+
+    def hear(song):
+        heard[song] = [(found.genre, round(found.audio.duration_s)) for found in (tagger.hear(song) for _ in range(5))]
+
+    threads = [threading.Thread(target=hear, args=[song]) for song in songs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == {songs[0]: [("low", 5)] * 5, songs[1]: [("high", 14)] * 5}
+
+
+def test_a_network_loaded_before_a_fork_is_refused(monkeypatch):
+    tagger = GenreTagger()
+    tagger._predictor = PlaceholderPredictor(LABELS, tagger.front_end)  # stands in for a network that was loaded
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(UsageError, match="forked"):
+        tagger.hear([])
+    tagger.close()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 from click.testing import CliRunner
+from commandline import GENREBEAM
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
@@ -89,7 +90,7 @@ def test_nobody_to_ask_means_no_writing(library: Path) -> None:
 @pytest.mark.parametrize(("answer", "written"), [("y", True), ("n", False)])
 def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bool) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "genrebeam", "apply", str(library / "out")]
+    command = [*GENREBEAM, "apply", str(library / "out")]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=Path(__file__).parents[2])
     os.close(theirs)
     seen = b""

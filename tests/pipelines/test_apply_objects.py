@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
+from commandline import GENREBEAM, ROOT, shown_by
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
@@ -30,7 +31,6 @@ from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.tags.policy import TagPolicy
 from genrebeam.pipelines.tags.read import read_genres
 
-ROOT = Path(__file__).parents[2]
 KINDS = ("mp3", "flac", "ogg", "m4a", "wav", "wma")
 
 
@@ -229,7 +229,7 @@ def test_killed_between_the_put_and_the_note_another_genre_may_follow(bucket, so
 def test_kill_9_at_the_put_and_run_again(bucket: Any, tmp_path: Path, done: bool) -> None:
     before = fill(bucket, tmp_path, ("mp3", "flac", "ogg"))
     hear(bucket, tmp_path)
-    command = [sys.executable, "-m", "genrebeam", "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
+    command = [*GENREBEAM, "apply", str(tmp_path), "--yes", "--workers", "1", "--quiet"]
 
     def kill(path: str) -> None:
         if done:  # the second put: one object is written, and no note about it
@@ -364,26 +364,20 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
     before = {name: bucket.read(name) for name in bucket.names()}
     out = tmp_path / "out"
 
-    def genrebeam(*arguments: object) -> str:
-        command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return " ".join(done.stdout.split())
-
     tag = ("tag", bucket.url("Music"), "--output", out, "--max-reject-share", "1", "--workers", "1")
     write = ("--write-tags", "fill", "--yes", "--min-confidence", "0", "--max-unknown", "1")
-    shown = genrebeam(*tag, *write)
+    shown = shown_by(*tag, *write)
     assert "tagged 3" in shown and "rejected 1 1 NotAudio" in shown and "changed 2 kept 1" in shown
     rows = pq.read_table(out / "results").to_pylist()
     assert {row["track_id"]: row["genre_before"] for row in rows} == {"0.mp3": [], "1.flac": ["Jazz"], "2.m4a": []}
     changed = {name for name, data in before.items() if bucket.read(name) != data}
     assert changed == {"Music/0.mp3", "Music/2.m4a"}
 
-    shown = genrebeam(*tag, *write)
+    shown = shown_by(*tag, *write)
     assert "done before 4" in shown and "changed 0" in shown
-    assert "changed 2" in genrebeam("undo", out, "--yes")
+    assert "changed 2" in shown_by("undo", out, "--yes")
     assert {name: bucket.read(name) for name in bucket.names()} == before
-    assert "done before 4" in genrebeam(*tag)
+    assert "done before 4" in shown_by(*tag)
 
 
 def test_other_stores_are_refused_by_name(tmp_path: Path) -> None:

@@ -14,15 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tagfiles
+from commandline import ROOT, rows_of
 
 from genrebeam.pipelines.apply import batch as changes
 from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Ledger
+from genrebeam.pipelines.dataset.schema import JOURNAL
 from genrebeam.pipelines.jobs import apply
 from genrebeam.pipelines.jobs.apply import ApplyReport
 from genrebeam.pipelines.library.discover import discover
@@ -30,12 +33,6 @@ from genrebeam.pipelines.tags import writer
 from genrebeam.pipelines.tags.change import with_genre
 from genrebeam.pipelines.tags.parse import parse
 from genrebeam.pipelines.tags.read import TagValues, read_genres
-
-ROOT = Path(__file__).parents[2]
-
-
-def rejects(output_dir: Path) -> list[dict[str, Any]]:
-    return [row for path in (output_dir / "rejects").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def song(music: Path, tmp_path: Path) -> Path:
 def assert_left_alone(report: ApplyReport, output_dir: Path, path: Path, before: bytes, error: str) -> None:
     assert path.read_bytes() == before
     assert dict(report.errors) == {error: 1}
-    (row,) = rejects(output_dir)
+    (row,) = rows_of(output_dir, "rejects")
     assert (row["stage"], row["error"]) == ("apply", error)
     assert str(path) in row["message"]
     assert not list(path.parent.glob(".genrebeam-*"))
@@ -133,7 +130,7 @@ def test_a_file_that_changed_since_the_analysis_is_left_alone(song: Path, tmp_pa
 def test_a_file_that_vanished_is_a_reject(song: Path, tmp_path: Path) -> None:
     song.unlink()
     assert tagfiles.apply_all(tmp_path).failed == 1
-    assert "No such file" in rejects(tmp_path)[0]["message"]
+    assert "No such file" in rows_of(tmp_path, "rejects")[0]["message"]
 
 
 def test_a_file_that_is_no_longer_audio_is_a_reject(song: Path, tmp_path: Path) -> None:
@@ -296,7 +293,7 @@ def test_a_limit_on_file_sizes_leaves_everything_as_it_was(song: Path, tmp_path:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
     assert in_process(tmp_path, limit) == "{'write': 1, 'failed': 1} {'WriteFailed': 1}"
     assert song.read_bytes() == before
-    assert [row["error"] for row in rejects(tmp_path)] == ["WriteFailed"]
+    assert [row["error"] for row in rows_of(tmp_path, "rejects")] == ["WriteFailed"]
     assert sorted(os.listdir(song.parent)) == ["small.mp3", "song.mp3"]
     assert read_genres(small) == ("Blues",)
     assert tagfiles.apply_all(tmp_path).written == 1, "once there is room, the next run finishes"
@@ -315,7 +312,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
         before = song.read_bytes()
         report = tagfiles.apply_all(tmp_path)
         assert_left_alone(report, tmp_path, song, before, "WriteFailed")
-        assert "No space left" in rejects(tmp_path)[0]["message"]
+        assert "No space left" in rows_of(tmp_path, "rejects")[0]["message"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -352,7 +349,7 @@ def test_where_the_owner_is_the_reason_the_message_names_him(mode: int, says: st
         become = f"t.tagfiles.apply_all(Path({folder!r}), dry_run=True); os.setgid(65534); os.setuid(65534)"
         # At 0777 a dry run, which copies nothing, does not find out.
         assert in_process(output, become) == "{'failed': 1} {'ReadOnly': 1}"
-        (row,) = (row for file in (output / "rejects").iterdir() for row in pq.read_table(file).to_pylist())
+        (row,) = rows_of(output, "rejects")
         assert row["message"].startswith(f"{song}: ") and says in row["message"], row["message"]
         assert "belongs to root" in row["message"] and ".tmp" not in row["message"]
         assert song.read_bytes() == before
@@ -371,6 +368,23 @@ def test_copies_that_a_killed_run_left_are_removed_by_the_next(song: Path, tmp_p
     assert not leftover.exists()
     assert foreign.exists()
     assert json.loads((tmp_path / "applied" / f"{entry.run_id}.json").read_text())["status"] == "killed"
+
+
+@pytest.mark.parametrize(
+    "name", ["id_rsa", "../id_rsa", ".genrebeam-x.tmp", ".genrebeam-" + "0" * 20 + ".tmp/../id_rsa"]
+)
+def test_a_journal_from_elsewhere_deletes_nothing_but_copies_of_ours(song: Path, tmp_path: Path, name: str) -> None:
+    tagfiles.apply_all(tmp_path)
+    (file,) = (tmp_path / "applied").glob("*.parquet")
+    rows = [row | {"temporary": name} for row in pq.read_table(file).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, JOURNAL), file)
+    (mark,) = (tmp_path / "applied").glob("*.json")
+    mark.unlink()  # as if it had been killed
+    keys = [folder / "id_rsa" for folder in (song.parent, song.parent.parent)]
+    for key in (*keys, song.with_name(".genrebeam-x.tmp")):
+        key.write_text("secret")
+    tagfiles.apply_all(tmp_path)
+    assert all(key.exists() for key in (*keys, song.with_name(".genrebeam-x.tmp")))
 
 
 def test_the_journal_is_on_the_disk_before_a_file_is_touched(

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tagfiles
+from commandline import exit_code_of
 
 from genrebeam.features.errors import LedgerError, UsageError
-from genrebeam.pipelines.cli import main
 from genrebeam.pipelines.dataset.corrections import Corrections, correct, read_corrections
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.ledger import newest_results
@@ -36,17 +36,11 @@ def read_tags_of(path: Path) -> TagValues:
         return read_tags(file)
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
-
-
 @pytest.mark.parametrize("by_path", [False, True])
 def test_a_track_is_named_by_its_path_or_its_id(songs, tmp_path, by_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path / "music")
     track = songs[0].name if not by_path else f"../music/{songs[0].name}"
-    assert run("correct", tmp_path / "out", track, "Zouk", "--by", "Ada") == 0
+    assert exit_code_of("correct", tmp_path / "out", track, "Zouk", "--by", "Ada") == 0
     said = read_corrections(tmp_path / "out")[songs[0].name]
     assert (said.genre, said.by) == ("Zouk", "Ada")
     assert songs[0].name in capsys.readouterr().out
@@ -97,10 +91,10 @@ def test_apply_writes_corrections_before_any_prediction_and_undo_takes_them_back
 
 def test_fill_holds_a_correction_back_where_somebody_else_put_a_genre_and_says_so(songs, tmp_path, capsys):
     correct(tmp_path / "out", songs[0].name, "Zouk")
-    assert run("apply", tmp_path / "out", "--yes") == 0
+    assert exit_code_of("apply", tmp_path / "out", "--yes") == 0
     assert "--only-corrected --write-tags overwrite" in capsys.readouterr().out
     correct(tmp_path / "out", songs[0].name, "rock")  # which it says already
-    assert run("apply", tmp_path / "out", "--yes") == 0
+    assert exit_code_of("apply", tmp_path / "out", "--yes") == 0
     assert "held" not in capsys.readouterr().out
     assert read_genres(songs[0]) == ("Rock",)
 
@@ -117,7 +111,7 @@ def test_only_corrected_leaves_every_other_track_alone(songs, tmp_path):
         "1",
         "--yes",
     )
-    assert run("apply", tmp_path / "out", *arguments) == 0
+    assert exit_code_of("apply", tmp_path / "out", *arguments) == 0
     assert [read_genres(path) for path in songs] == [("Rock",), ("Zouk",)]
 
 
@@ -129,16 +123,16 @@ def test_our_mark_says_that_a_person_said_so(songs, tmp_path):
 
 
 def test_a_withdrawn_correction_counts_no_more_and_the_prediction_comes_back(songs, tmp_path, capsys):
-    assert run("correct", tmp_path / "out", songs[0].name, "--withdraw") == 2
+    assert exit_code_of("correct", tmp_path / "out", songs[0].name, "--withdraw") == 2
     assert "nobody has corrected it" in capsys.readouterr().err
     correct(tmp_path / "out", songs[0].name, "Zouk")
     tagfiles.apply_all(tmp_path / "out")
-    assert run("correct", tmp_path / "out", songs[0].name, "--withdraw") == 0
+    assert exit_code_of("correct", tmp_path / "out", songs[0].name, "--withdraw") == 0
     assert not read_corrections(tmp_path / "out")
     tagfiles.apply_all(tmp_path / "out")
     assert read_genres(songs[0]) == ("Blues",)
-    assert run("correct", tmp_path / "out", songs[0].name, "Zouk", "--withdraw") == 2
-    assert run("correct", tmp_path / "out", songs[0].name) == 2
+    assert exit_code_of("correct", tmp_path / "out", songs[0].name, "Zouk", "--withdraw") == 2
+    assert exit_code_of("correct", tmp_path / "out", songs[0].name) == 2
 
 
 def test_apply_gathers_the_files_of_a_day_and_loses_nothing(songs, tmp_path):
@@ -146,7 +140,7 @@ def test_apply_gathers_the_files_of_a_day_and_loses_nothing(songs, tmp_path):
     for genre in ("Zouk", "Kizomba", "Samba"):
         correct(tmp_path / "out", songs[0].name, genre)
     reader.refresh()
-    run("apply", tmp_path / "out", "--yes", "--quiet")
+    exit_code_of("apply", tmp_path / "out", "--yes", "--quiet")
     assert len(list((tmp_path / "out" / "corrections").iterdir())) <= 2  # two where midnight passed meanwhile
     assert read_corrections(tmp_path / "out")[songs[0].name].genre == "Samba"
     correct(tmp_path / "out", songs[1].name, "Zouk")
@@ -177,8 +171,8 @@ def test_what_no_tag_could_hold_is_refused(songs, tmp_path, genre):
 
 
 def test_an_unknown_track_and_a_folder_without_results_get_one_line(songs, tmp_path, capsys):
-    assert run("correct", tmp_path / "out", "three.mp3", "Zouk") == 2
-    assert run("correct", tmp_path / "music", songs[0].name, "Zouk") == 2
+    assert exit_code_of("correct", tmp_path / "out", "three.mp3", "Zouk") == 2
+    assert exit_code_of("correct", tmp_path / "music", songs[0].name, "Zouk") == 2
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 2 and "three.mp3" in shown[0] and "no results here" in shown[1]
 

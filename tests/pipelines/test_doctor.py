@@ -36,6 +36,15 @@ def test_this_machine_can_tag_although_much_is_absent(bare):
     assert all("\n" not in check.found for check in found)
 
 
+@pytest.mark.parametrize(
+    ("system", "works", "needed"), [("Linux", True, False), ("Darwin", False, False), ("Windows", False, True)]
+)
+def test_another_system_is_named_and_only_windows_makes_tagging_impossible(monkeypatch, system, works, needed):
+    monkeypatch.setattr(doctor.platform, "system", lambda: system)
+    check = doctor._system()
+    assert (check.works, check.needed, bool(check.advice)) == (works, needed, not works)
+
+
 def test_no_bundle_is_a_failure_for_people_and_programs(bare):
     missing = str(bare / "none")
     people = CliRunner().invoke(command, ["--model", missing], standalone_mode=False)

@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from commandline import ROOT
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.engine.launcher import run_apart
-
-ROOT = Path(__file__).parents[2]
 
 
 def write(path):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import synth
 import tagfiles
+from commandline import exit_code_of
 
 from genrebeam.features.errors import UsageError
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.api import GenreTagger
-from genrebeam.pipelines.cli import main
 from genrebeam.pipelines.dataset.corrections import correct
 from genrebeam.pipelines.jobs.shards import corrected_tracks
 
@@ -34,21 +34,15 @@ def name(number: int) -> str:
     return f"album {number // 2}/{number}.wav"
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
-
-
 @pytest.mark.slow
 def test_three_commands_make_a_bundle_that_hears_what_was_said(catalog, tmp_path):
     for number in range(16):
         correct(catalog / "tagged", name(number), "hum" if number < 8 else "Whistle")
     shards, bundle = tmp_path / "shards", tmp_path / "my-bundle"
     how = ("--hop-length", 2048, "--split-shares", "train=0.7,valid=0.3", "--workers", 1)
-    assert run("shards", catalog / "tagged", "--corrections", *how, "--output", shards) == 0
+    assert exit_code_of("shards", catalog / "tagged", "--corrections", *how, "--output", shards) == 0
     recipe = ("--init", DEFAULT, "--batch-size", 8, "--epochs", 5, "--learning-rate", 0.002, "--threads", 2)
-    assert run("train", shards, "--output", bundle, *recipe, "--quiet") == 0
+    assert exit_code_of("train", shards, "--output", bundle, *recipe, "--quiet") == 0
     assert load_config(bundle).labels == ("Whistle", "hum")
     with GenreTagger(bundle) as tagger:
         heard = tagger.hear([catalog / "music" / name(number) for number in (0, 15)])
@@ -84,5 +78,5 @@ def test_what_the_model_was_sure_of_counts_where_that_is_asked_for(catalog, tmp_
     [(["--sure", "0.9"], "--sure goes with"), (["--corrections", "--stored-log-mels"], "--stored-log-mels goes with")],
 )
 def test_options_that_do_not_go_together_are_one_line(catalog, tmp_path, options, message, capsys):
-    assert run("shards", catalog / "tagged", "--output", tmp_path / "shards", *options) == 2
+    assert exit_code_of("shards", catalog / "tagged", "--output", tmp_path / "shards", *options) == 2
     assert message in capsys.readouterr().err

@@ -15,6 +15,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
+from commandline import GENREBEAM, ROOT
 from rich.console import Console
 
 from genrebeam.features.config import FrontEnd
@@ -28,7 +29,6 @@ from genrebeam.pipelines.jobs import shards, tag
 from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
 from genrebeam.pipelines.stages.extract import ExtractConfig
 
-ROOT = Path(__file__).parents[2]
 OUT = "gs://bucket/out"
 CLUSTER = Engine("DataflowRunner", flags=("--project=p",))
 LARGEST = 100_000  # bytes of any part of the job
@@ -111,7 +111,7 @@ def test_what_a_cluster_cannot_reach_is_refused_before_anything_starts(options: 
     ],
 )
 def test_shards_on_a_cluster_refuse_in_one_line_before_they_look_for_tracks(tmp_path, arguments, says) -> None:
-    command = [sys.executable, "-m", "genrebeam", "shards", *arguments, "--runner", "FlinkRunner"]
+    command = [*GENREBEAM, "shards", *arguments, "--runner", "FlinkRunner"]
     done = subprocess.run([*command, "--flink_master", "host:8081"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"genrebeam: {says}")

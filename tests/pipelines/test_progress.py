@@ -1,12 +1,13 @@
 """Workers say what they have in hand, and end with their driver."""
 
+import os
 import subprocess
 import sys
-from pathlib import Path
+
+from commandline import ROOT
 
 from genrebeam.pipelines.engine import progress
 
-ROOT = Path(__file__).parents[2]
 WORKER = (
     "import sys, time; from genrebeam.pipelines.engine import progress as p\n"
     "p.end_with_engine(sys.argv[1]); time.sleep(60)"
@@ -57,3 +58,16 @@ def test_a_worker_in_the_process_of_its_driver_does_not_end_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "alive"
+
+
+def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "progress"
+    path.touch()
+    progress.report_started(str(path), "a")
+    real = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
+        progress.report_started(str(path), "b")
+    progress.report_started(str(path), "c")
+    progress.report_finished(str(path), "a")
+    assert progress.unfinished(path) == {"c"}

@@ -6,7 +6,6 @@ import json
 import lzma
 import signal
 import subprocess
-import sys
 import time
 import wave
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 from click.testing import CliRunner
+from commandline import GENREBEAM, ROOT
 from processes import workers_of
 
 from genrebeam.features.config import FrontEnd
@@ -29,7 +29,6 @@ from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import shards
 from genrebeam.pipelines.library import labels as labelling
 
-ROOT = Path(__file__).parents[2]
 FRONT_END = FrontEnd(hop_length=2048)
 CLIPS = 12
 
@@ -249,7 +248,7 @@ def test_a_killed_run_ends_with_all_that_it_started_and_the_same_command_goes_on
     for i in range(24):
         synth.write(tmp_path / "music" / "blues" / f"{i:02d}.wav", synth.music(5.0, seed=i))
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "genrebeam", "shards", tmp_path / "music", "--output", output, "--quiet"]
+    command = [*GENREBEAM, "shards", tmp_path / "music", "--output", output, "--quiet"]
     command = [str(part) for part in [*command, "--tracks-per-shard", "2", "--workers", "2"]]
     process = psutil.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not any((output / ".parts").glob("*.json")):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
+from commandline import genrebeam, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +21,6 @@ from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.library import discover as discovery
 from genrebeam.pipelines.library.discover import discover
 
-ROOT = Path(__file__).parents[2]
 YEAR_1601, YEAR_2446, YEAR_10000 = -11_644_473_600, 15_000_000_000, 253_402_300_800
 TIMES = (
     st.sampled_from((YEAR_1601, YEAR_2446, YEAR_10000, 0, -1))
@@ -99,7 +96,7 @@ def test_a_file_with_a_strange_time_does_not_stop_apply_or_undo(
     assert paths[1].read_bytes() == bytes_of_strange
     if undo:
         assert [path.read_bytes() for path in paths[::2]] == before[::2]
-    (row,) = (row for file in (tmp_path / "rejects").iterdir() for row in pq.read_table(file).to_pylist())
+    (row,) = rows_of(tmp_path, "rejects")
     assert row["message"].startswith(f"{paths[1]}: its modification time")
 
 
@@ -155,9 +152,7 @@ def test_files_with_strange_names_are_tagged_and_untagged(tmp_path: Path) -> Non
         ["apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1"],
         ["undo", out, "--yes"],
     ):
-        command = [sys.executable, "-m", "genrebeam", *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = genrebeam(*arguments)
         assert arguments[0] == "tag" or f"changed  {len(paths)}" in done.stdout, done.stdout
         assert (arguments[0] == "apply") == any(p.read_bytes() != b for p, b in zip(paths, before, strict=True))
     assert len(newest_results(out)) == len(paths)

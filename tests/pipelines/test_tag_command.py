@@ -15,30 +15,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import synth
+from commandline import GENREBEAM, ROOT, genrebeam
 
 from genrebeam.features.errors import UsageError
-from genrebeam.features.extract import ExtractLimits
+from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
-from genrebeam.pipelines.dataset.plan import plan_name
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 
-ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
-
-
-def genrebeam(*arguments, code=0, **kwargs):
-    process = subprocess.run(
-        [sys.executable, "-m", "genrebeam", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **kwargs,
-    )
-    assert process.returncode == code, process.stdout + process.stderr
-    assert "Traceback" not in process.stderr
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +145,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(library, tmp_path):
     many = tmp_path / "many"
     for i in range(24):
         synth.write(many / f"{i:02d}.wav", np.tile(synth.music(5.0, seed=i), (60, 1)))
-    command = [sys.executable, "-m", "genrebeam", "tag", many, "--output", output, "--workers", "1", "--quiet"]
+    command = [*GENREBEAM, "tag", many, "--output", output, "--workers", "1", "--quiet"]
     process = subprocess.Popen([*map(str, command), "--write-every", "0"], cwd=ROOT)
     deadline = time.monotonic() + 120
     while not list((output / "results").glob("*.parquet")):
@@ -260,7 +245,7 @@ def test_a_worker_that_dies_costs_time_and_no_track(library, tmp_path):
     for i in range(40):
         synth.write(many / f"{i:02d}.wav", synth.music(5.0, seed=i))
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "genrebeam", "tag", many, "--output", output, "--workers", "2", "--quiet"]
+    command = [*GENREBEAM, "tag", many, "--output", output, "--workers", "2", "--quiet"]
     process = psutil.Popen([str(c) for c in command], cwd=ROOT)
     deadline = time.monotonic() + 120
     while True:  # until a worker has started its decoder: it is in the middle of the run then
@@ -419,12 +404,6 @@ def test_where_too_few_files_may_be_open_a_run_does_not_begin_to_wait(tmp_path):
 
     command = ["tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "3"]
     assert "only 40 files may be open at a time here" in genrebeam(*command, code=2, preexec_fn=limit).stderr
-
-
-def test_a_killed_run_leaves_no_plan_of_its_own_behind():
-    """The next one writes over it; a cluster's workers may still read theirs, so those have names of their own."""
-    assert plan_name("run1", is_local=True) == plan_name("run2", is_local=True)
-    assert plan_name("run1", is_local=False) != plan_name("run2", is_local=False)
 
 
 def test_who_has_seen_enough_does_not_make_a_run_fail():

@@ -14,13 +14,13 @@ import fuzz
 import mutagen
 import pytest
 import tagfiles
+from commandline import ROOT
 from mutagen.id3 import TIT2
 
 from genrebeam.pipelines.tags.families import APE, CHUNK, COMMENTS, ID3V1, ID3V2, INFO, TABLE, Families
 from genrebeam.pipelines.tags.read import read_genres
 
 NAMES = sorted(families.FAMILIES)
-ROOT = Path(__file__).parents[3]
 
 
 def apply(path: Path, output: Path, policy: str, *, heard: str = "blues") -> Any:

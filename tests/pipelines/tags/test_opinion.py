@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import tagfiles
+from commandline import rows_of
 
 from genrebeam.pipelines.tags import opinion
 from genrebeam.pipelines.tags.model import Splice
@@ -41,7 +41,7 @@ def test_a_file_that_ffmpeg_dies_of_costs_itself_only(name: str, error: str, say
     assert (report.written, dict(report.errors)) == (1, {error: 1})
     assert bad.read_bytes() == before
     assert sorted(path.name for path in music.iterdir()) == [bad.name, good.name]
-    (row,) = (row for file in (tmp_path / "rejects").iterdir() for row in pq.read_table(file).to_pylist())
+    (row,) = rows_of(tmp_path, "rejects")
     assert row["message"].startswith(f"{bad}: FFmpeg ") and says in row["message"]
 
 
