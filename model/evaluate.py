@@ -99,7 +99,9 @@ def measure(
         "track_accuracy": _with_interval(known.right, groups),
         "chunk_accuracy": _with_interval(_chunk_accuracies(known.tracks), groups),
         "top3_accuracy": float(known.among_three.mean()),
+        "first_label_accuracy": float(known.first_right.mean()),
         "per_genre": _per_genre(labels, known.first_claimed, known.answers, known.right),
+        "per_genre_in_any_place": _per_genre_in_any_place(known, labels),
         "confusion": _confusion(known, len(labels)),
         "calibrated": dataclasses.asdict(calibration),
         "calibration": reliability(confidence[is_known], known.right),
@@ -129,6 +131,7 @@ class _KnownTracks:
         answers, second_confidence: the best genre's index; the score of the second best.
         right, second_right: whether the best and the second best are among the claimed genres.
         among_three: whether one of the best three is.
+        first_right: whether the best is the genre that is claimed first.
         first_claimed: index of the genre that is claimed first.
         one_claimed: whether no other genre is claimed.
     """
@@ -139,6 +142,7 @@ class _KnownTracks:
     second_confidence: NDArray[np.float32]
     second_right: NDArray[np.bool_]
     among_three: NDArray[np.bool_]
+    first_right: NDArray[np.bool_]
     first_claimed: NDArray[np.int64]
     one_claimed: NDArray[np.bool_]
 
@@ -150,6 +154,7 @@ def _known_tracks(tracks: Sequence[ScoredTrack], scores: NDArray[np.float32]) ->
     order = np.argsort(-scores, axis=1, kind="stable")
     answers = order[:, 0]
     second = order[:, min(1, scores.shape[1] - 1)]  # a network with one label repeats its first answer
+    first_claimed = np.array([track.claimed[0] for track in tracks])
     return _KnownTracks(
         tracks,
         answers,
@@ -157,7 +162,8 @@ def _known_tracks(tracks: Sequence[ScoredTrack], scores: NDArray[np.float32]) ->
         second_confidence=scores[rows, second],
         second_right=claimed[rows, second],
         among_three=np.asarray(np.take_along_axis(claimed, order[:, :3], axis=1).any(axis=1)),
-        first_claimed=np.array([track.claimed[0] for track in tracks]),
+        first_right=answers == first_claimed,
+        first_claimed=first_claimed,
         one_claimed=claimed.sum(axis=1) == 1,
     )
 
@@ -176,6 +182,18 @@ def _confusion(known: _KnownTracks, genres: int) -> list[list[int]]:
         known.first_claimed[one], known.answers[one], labels=range(genres)
     ).tolist()
     return counts
+
+
+def _per_genre_in_any_place(known: _KnownTracks, labels: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Of the tracks that claim a genre, in whatever place, the share whose answer is among what they claim."""
+    claimed = claimed_matrix(known.tracks, len(labels)) > 0
+    return {
+        label: {
+            "tracks": int(of.sum()),
+            "track_accuracy": float(known.right[of].mean()) if of.any() else None,
+        }
+        for label, of in zip(labels, claimed.T, strict=True)
+    }
 
 
 def _several_claimed(known: _KnownTracks) -> dict[str, float]:
@@ -232,6 +250,7 @@ def _folder(known: _KnownTracks, rows: list[int]) -> dict[str, Any]:
         "tracks": len(rows),
         "track_accuracy": float(right.mean()),
         "top3_accuracy": float(known.among_three[rows].mean()),
+        "first_label_accuracy": float(known.first_right[rows].mean()),
         "of_one_genre": {
             "tracks": int(one.sum()),
             "track_accuracy": float(right[one].mean()) if one.any() else None,

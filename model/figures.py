@@ -17,6 +17,7 @@ def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
         f"| track accuracy | {accuracy['value']:.3f} (95 % interval {accuracy['low']:.3f} to {accuracy['high']:.3f}) |",
         f"| chunk accuracy | {chunks['value']:.3f} ({chunks['low']:.3f} to {chunks['high']:.3f}) |",
         f"| right genre among the best three | {figures['top3_accuracy']:.3f} |",
+        f"| answer is the genre claimed first | {figures['first_label_accuracy']:.3f} |",
         f"| macro F1 | {figures['macro_f1']:.3f} |",
         f"| expected calibration error | {figures['calibration']['ece']:.3f} |",
         f"| tracks, artists, chunks | {figures['tracks']}, {figures['artists']}, {figures['chunks']} |",
@@ -43,7 +44,7 @@ def markdown(figures: Mapping[str, Any], labels: Sequence[str]) -> str:
     for name, part in figures.get("by_folder", {}).items():
         lines.append(
             f"| track accuracy in {name} | {part['track_accuracy']:.3f} ({part['tracks']} tracks), in the best three "
-            f"{part['top3_accuracy']:.3f} |"
+            f"{part['top3_accuracy']:.3f}, the genre claimed first {part['first_label_accuracy']:.3f} |"
         )
     for name, row in figures.get("paired", {}).items():
         gain = row["difference"]

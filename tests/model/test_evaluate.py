@@ -14,6 +14,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.model import bundle, calibration, evaluate, shardset
 from genrebeam.model.calibration import ScoredTrack
 from genrebeam.model.dataset import chunk_logits
+from genrebeam.model.figures import markdown
 from genrebeam.model.network import build_cnn
 from genrebeam.model.voting import UNCALIBRATED, chunk_scores
 from genrebeam.pipelines.commands.evaluate import command
@@ -125,6 +126,27 @@ def test_an_answer_is_right_that_is_among_several():
     assert figures["several_claimed"]["answer_among_them"] == 0.5
     assert figures["confusion"] == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]  # of tracks of one genre
     assert figures["per_genre"]["b"]["tracks"] == 2  # in the first place
+
+
+def test_each_set_of_tracks_has_its_own_figures():
+    tracks = [heard(0, (0, 1), track_id="x/1"), heard(1, (0, 1), track_id="x/2"), heard(2, (0,), track_id="y/1")]
+    figures = evaluate.measure(tracks, LABELS)
+    assert figures["first_label_accuracy"] == pytest.approx(1 / 3)
+    x, y = (figures["by_folder"][name] for name in "xy")
+    assert (x["tracks"], x["track_accuracy"], x["first_label_accuracy"], x["top3_accuracy"]) == (2, 1.0, 0.5, 1.0)
+    assert (y["track_accuracy"], y["first_label_accuracy"]) == (0.0, 0.0)
+    written = markdown(figures, LABELS)
+    assert "| answer is the genre claimed first | 0.333 |" in written
+    assert "x | 1.000 (2 tracks), in the best three 1.000, the genre claimed first 0.500 |" in written
+
+
+def test_a_genre_that_is_claimed_in_any_place_counts():
+    figures = evaluate.measure([heard(0, (0, 1)), heard(1, (0, 1)), heard(2, (1,))], LABELS)
+    assert figures["per_genre_in_any_place"] == {
+        "a": {"tracks": 2, "track_accuracy": 1.0},
+        "b": {"tracks": 3, "track_accuracy": pytest.approx(2 / 3)},
+        "c": {"tracks": 0, "track_accuracy": None},
+    }
 
 
 def test_second_answers_are_judged_over_all_tracks():
