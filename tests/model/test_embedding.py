@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tiny_shards
@@ -68,6 +69,7 @@ def test_a_byte_loses_half_a_step_at_most():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
+    keras.utils.set_random_seed(0)
     network = build_cnn(tiny_shards.FRONT_END, LABELS, widths=(4, 4, 4, 4)).model
     levels = np.random.default_rng(1).integers(0, 255, (8, 4, *network.input_shape[2:])).astype(np.uint8)
     knowledge = np.asarray(with_knowledge(network)(levels)[1]).mean(axis=1)
