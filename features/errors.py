@@ -4,6 +4,7 @@ GenrebeamError            a person can act on it
 |-- UsageError            an option, a path or an input as a whole
 |-- BundleError, LedgerError, RecordError
 |-- DecoderUnavailable    no file can be decoded here: the run ends, nothing is rejected
+|-- Unreachable           no file can be read or written, for one reason: the run ends
 `-- TrackError            one track; the name of its class is the `error` column of the rejects
     |-- the file is the reason, and stays it until the file changes:
     |       NotAudio, DecodeFailed, TooShort, TooLong, Silent,
@@ -35,6 +36,12 @@ class LedgerError(GenrebeamError):
 
 class DecoderUnavailable(GenrebeamError):
     """A decoding process cannot be started, whatever the file."""
+
+
+class Unreachable(GenrebeamError):
+    """Drive, store, credentials or disk space are gone: whatever the file, the same command has to be run again."""
+
+    exit_code = 4
 
 
 class TrackError(GenrebeamError):

@@ -35,7 +35,7 @@ COMMANDS = {
 }
 
 # Exit codes are part of the interface; docs/cli.md lists them.
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TOO_MANY_REJECTS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_TOO_MANY_REJECTS, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 NO_WINDOWS = "genrebeam: Windows is not supported; run it in WSL 2, which is Linux"
 

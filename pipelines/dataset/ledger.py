@@ -81,6 +81,7 @@ def _read_keys(
     values_of: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
+    passing: bool = False,
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
@@ -89,6 +90,7 @@ def _read_keys(
 
     Args:
         values_of: a table to any number of columns, int64 [rows, columns].
+        passing: instead of the rejects that count those that pass.
     """
 
     def read(table: pa.Table) -> tuple[Keys, NDArray[np.int64], Keys]:
@@ -99,9 +101,9 @@ def _read_keys(
     parts, lengths = [read(schema_of(kind, needed).empty_table())], {}
     for name, table in dataset.named_tables(kind, needed, run_id=run_id):
         if kind == REJECTS_DIR:
-            passing = [error for error in table["error"].unique().to_pylist() if error and is_transient(error)]
-            is_verdict = pc.invert(pc.is_in(table["error"], value_set=pa.array(passing, pa.string())))
-            table = table.filter(pc.and_(is_verdict, pc.not_equal(table["stage"], "apply")))
+            some = [error for error in table["error"].unique().to_pylist() if is_transient(error or "") is passing]
+            is_wanted = pc.is_in(table["error"], value_set=pa.array(some, pa.string()))
+            table = table.filter(pc.and_(is_wanted, pc.not_equal(table["stage"], "apply")))
         parts.append(read(table))
         lengths[name] = len(table)
     keys, when, said = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -182,12 +184,14 @@ class Ledger:
     Attributes:
         tagged: of its newest result, four columns: key of (version before any tag of ours, model fingerprint, vote);
             key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding).
-        rejected: of its newest reject, one column: key of the version.
+        rejected: of its newest reject that is a verdict, one column: key of the version.
+        unread: the same of its newest reject that passes.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
     tagged: _Known
     rejected: _Known
+    unread: _Known
     origins: Origins
 
     @classmethod
@@ -206,8 +210,13 @@ class Ledger:
 
         how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
-        rejects = _read_keys(dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"])
-        return cls(_Known.of(*results), _Known.of(*rejects), origins)
+        rejected, unread = (
+            _read_keys(
+                dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"], passing=passing
+            )
+            for passing in (False, True)
+        )
+        return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), origins)
 
     def are_tagged(
         self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
@@ -243,6 +252,10 @@ class Ledger:
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Whether these versions of files were turned down for good; another model would not decode them either."""
         return self.rejected.matches(keys_of(tracks["track_id"].to_pylist()), _VERSION, _versions(tracks))
+
+    def are_unread(self, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which of these versions of files a run could not read, though that may pass."""
+        return self.unread.matches(keys_of(tracks["track_id"].to_pylist()), _VERSION, _versions(tracks))
 
     def is_tagged(self, track: Track, fingerprint: str, vote: str, coverage_s: float | None = None) -> bool:
         return bool(self.are_tagged(as_table([track]), fingerprint, vote, coverage_s)[0])

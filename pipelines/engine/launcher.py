@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from genrebeam.pipelines.engine.forks import Forks
 
 _LONGEST_MESSAGE = 20_000
+_LOOK_S = 5.0  # between two calls of `look`
 Result = TypeVar("Result")
 
 
-def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None = None) -> Result:
+def run_apart(
+    act: Callable[..., Result],
+    *arguments: Any,
+    forks: Forks | None = None,
+    look: Callable[[], object] = lambda: None,
+) -> Result:
     """Call a function in a fresh process and return its result. The function and its arguments have to be picklable.
 
     Its temporary files, and those of all that it starts, lie in a folder that goes with it: processes that are killed,
@@ -35,16 +41,23 @@ def run_apart(act: Callable[..., Result], *arguments: Any, forks: Forks | None =
 
     Args:
         forks: the workers that Beam is to find there; None to leave them to Beam.
+        look: called every few seconds meanwhile; what it raises ends the process.
 
     Raises:
         GenrebeamError: as `act` raised it.
         RuntimeError: `act` raised something else, or the process or one of its workers died.
     """
     with tempfile.TemporaryDirectory(prefix="genrebeam-", ignore_cleanup_errors=True) as scratch:
-        return _run_apart(scratch, act, arguments, forks)
+        return _run_apart(scratch, act, arguments, forks, look)
 
 
-def _run_apart(scratch: str, act: Callable[..., Result], arguments: tuple[Any, ...], forks: Forks | None) -> Result:
+def _run_apart(
+    scratch: str,
+    act: Callable[..., Result],
+    arguments: tuple[Any, ...],
+    forks: Forks | None,
+    look: Callable[[], object],
+) -> Result:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_act, args=(theirs, scratch, forks, act, arguments))
@@ -52,6 +65,8 @@ def _run_apart(scratch: str, act: Callable[..., Result], arguments: tuple[Any, .
     theirs.close()
     try:
         try:
+            while not ours.poll(_LOOK_S):
+                look()
             result, failure = cast(tuple[Result, Exception | None], ours.recv())
         except EOFError:
             process.join()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import Console
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import GenrebeamError, Unreachable, UsageError, is_transient
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.decision import MEAN
@@ -44,6 +44,7 @@ from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport, describe, versions
 from genrebeam.pipelines.library.discover import find_all
 from genrebeam.pipelines.library.found import track_of
+from genrebeam.pipelines.library.reach import why_unreachable
 from genrebeam.pipelines.storage.folders import folder_at, is_local
 from genrebeam.pipelines.storage.places import local_path
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
 _NOT_AUDIO = "NotAudio"
 _FOUND = 50_000  # files that were found, in memory at a time
+_SAMPLE = 20  # files that are opened to see whether any can be, and failures after which that is done again
 FEATURES_SUFFIX = ".tfrecord"
 
 
@@ -116,6 +118,9 @@ class _Run:
         self._job = Job(options, bundle, dataset, run_id, plan=plan)
         self._todo = TrackFile(scratch / "todo.parquet")
         self._watcher: Watcher | None = None
+        self._sample: list[str] = []
+        self._unlisted = ""  # why some file or folder could not even be looked at
+        self._failures, self._alarm, self._seen = 0, _SAMPLE, set[str]()
 
     @contextlib.contextmanager
     def reported(self) -> Iterator[None]:
@@ -126,6 +131,7 @@ class _Run:
             report.status = "template" if self._options.engine.writes_template else "finished"
         except BaseException as error:
             report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            report.reason = str(error) if isinstance(error, GenrebeamError) else report.reason
             raise
         finally:
             if report.found:
@@ -147,7 +153,12 @@ class _Run:
         with contextlib.ExitStack() as stack:
             if options.engine.is_local and console.is_terminal and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(total=total, console=console))
+            if not self._job.files and (len(self._todo) or not self._sample):
+                self._check_reach()
             run_until_done(self)
+        report.sum_up(self._dataset)
+        if report.will_retry >= (_SAMPLE if report.tagged else 1):
+            self._check_reach()
         for kind in (RESULTS_DIR, REJECTS_DIR):
             self._dataset.merge(kind)
         if options.features_input:
@@ -167,7 +178,9 @@ class _Run:
             report.found += len(part)
             rejections = [one for one in part if isinstance(one, Rejection)]
             self._turn_down(rejections, ledger)
-            table = as_table(one for one in part if isinstance(one, Track))
+            tracks = [one for one in part if isinstance(one, Track)]
+            self._sample += [one.uri for one in tracks[:: len(tracks) // _SAMPLE + 1]]
+            table = as_table(tracks)
             settled = self._settled(ledger, table)
             moved.append(table.filter(pa.array(settled & ledger.have_moved(table))).select(["track_id", "uri"]))
             report.done_before += int(settled.sum())
@@ -181,8 +194,12 @@ class _Run:
 
     def _turn_down(self, rejections: list[Rejection], ledger: Ledger) -> None:
         report = self.report
-        known = ledger.are_rejected(as_table(one.track for one in rejections)).tolist()
+        tracks = as_table(one.track for one in rejections)
+        known = (ledger.are_rejected(tracks) | ledger.are_unread(tracks)).tolist()  # one row tells of a dangling link
         fresh = [one for one, is_known in zip(rejections, known, strict=True) if not is_known]
+        for one in rejections:
+            if is_transient(one.error):
+                self._unlisted = one.message
         companions, fresh_companions = (sum(one.error == _NOT_AUDIO for one in some) for some in (rejections, fresh))
         report.not_audio += companions
         report.rejected += len(fresh) - fresh_companions
@@ -252,11 +269,29 @@ class _Run:
             run_apart(
                 _run_watched,
                 job,
+                look=self._look,
                 forks=options.engine.forks(runtime_of(job.bundle), "genrebeam.pipelines.graph"),
             )
         finally:
             if not options.engine.writes_template:  # whoever runs the template reads the plan
                 remove_plan(folder, job.plan)
+
+    def _look(self) -> None:
+        """While workers work: end the run where many tracks could not be read, and none can."""
+        for _, table in self._dataset.named_tables(REJECTS_DIR, ["error"], run_id=self.report.run_id, seen=self._seen):
+            self._failures += sum(map(is_transient, table["error"].to_pylist()))
+        if self._failures >= self._alarm:
+            self._alarm = 2 * self._failures
+            self._check_reach()
+
+    def _check_reach(self) -> None:
+        """Raises Unreachable where not one of some files from all over the library can be read."""
+        sample = self._sample[:: max(1, len(self._sample) // _SAMPLE)]
+        if why := why_unreachable(sample) if sample else self._unlisted:
+            raise Unreachable(
+                f"{', '.join(self._options.libraries)}: none of its files can be read ({why}); is the drive mounted, "
+                "does the store answer, are the credentials valid? What was tagged stays; run the same command then"
+            )
 
     def _follow(self, watcher: Watcher, progress: Path) -> None:
         report = self.report

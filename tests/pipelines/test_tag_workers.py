@@ -1,5 +1,6 @@
 """How many workers `tag` starts: what they cost at their start has to be worth it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,19 +65,61 @@ def test_where_nothing_can_be_decoded_the_run_ends_with_the_reason_and_rejects_n
     assert not list((tmp_path / "out").glob("rejects/*.parquet"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("error", ["EIO", "ESTALE"])
-def test_a_drive_that_comes_back_is_heard_by_the_same_command_and_hides_nothing_meanwhile(tmp_path, error):
+@pytest.fixture
+def three_songs(tmp_path):
+    """A tagged library of three songs, one of which has changed since; and a command that tags it again."""
     songs = [synth.write(tmp_path / "music" / f"{n}.flac", synth.music(4.0, seed=n)) for n in range(3)]
     command = ("tag", tmp_path / "music", "--output", tmp_path / "out", "--workers", "1", "--max-reject-share", "1")
     genrebeam(*command)
-    songs[0].touch()  # another version of the same track
+    songs[0].touch()
     synth.write(tmp_path / "music" / "3.flac", synth.music(4.0, seed=3))
-    env = faults.preloaded(tmp_path / "faults", error=error, calls="read", path="/music/")
-    said = genrebeam(*command, env={**os.environ, **env}).stdout
-    assert "2 UnreadableFile" in said and "passing" in said
-    assert sorted(newest_results(tmp_path / "out")["track_id"].to_pylist()) == ["0.flac", "1.flac", "2.flac"]
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ["EIO", "ESTALE"])
+def test_files_that_cannot_be_read_are_tried_again_and_hide_nothing_meanwhile(three_songs, tmp_path, error):
+    env = os.environ | faults.preloaded(tmp_path / "faults", error=error, calls="read", path="/music/0")
+    said = genrebeam(*three_songs, env=env).stdout
+    assert "1 UnreadableFile" in said and "passing" in said
+    assert len(newest_results(tmp_path / "out")) == 4
     (tmp_path / "faults" / "faults").unlink()
-    said = genrebeam(*command, env={**os.environ, **env}).stdout
+    said = genrebeam(*three_songs, env=env).stdout
+    assert "tagged       1" in said and "done before  3" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", ["read", "open", "stat"])
+def test_a_drive_that_is_gone_ends_the_run_with_one_line_and_settles_nothing(three_songs, tmp_path, calls):
+    env = os.environ | faults.preloaded(tmp_path / "faults", error="EIO", calls=calls, path="/music/")
+    done = genrebeam(*three_songs, code=4, env=env)
+    (line,) = done.stderr.splitlines()
+    assert f"{tmp_path / 'music'}: none of its files can be read (" in line and "Input/output error" in line
+    reports = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("run-*.json"))]
+    assert [one["status"] for one in reports] == ["finished", "failed"] and "drive" in reports[1]["reason"]
+    assert len(newest_results(tmp_path / "out")) == 3
+    (tmp_path / "faults" / "faults").unlink()
+    said = genrebeam(*three_songs, env=env).stdout
     assert "tagged       2" in said and "done before  2" in said
     assert len(newest_results(tmp_path / "out")) == 4
+
+
+@pytest.mark.slow
+def test_a_drive_that_goes_away_in_the_middle_ends_the_run_with_one_line(tmp_path):
+    for number in range(1500):
+        (tmp_path / "music" / f"{number % 40}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "music" / f"{number % 40}" / f"{number}.wav").symlink_to(tmp_path / "song.wav")
+    synth.write(tmp_path / "song.wav", synth.music(120.0, seed=1))
+    command = [*GENREBEAM, "tag", tmp_path / "music", "--output", tmp_path / "out", "--workers", "1"]
+    command += ["--write-every", "0", "--coverage", "30"]
+    env = os.environ | faults.preloaded(tmp_path / "faults", error="EIO", calls="open", path=str(tmp_path / "music"))
+    switch = tmp_path / "faults" / "faults"
+    switch.unlink()
+    with subprocess.Popen(list(map(str, command)), env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        while not list((tmp_path / "out").glob("results/*.parquet")):
+            assert run.poll() is None
+            time.sleep(0.05)
+        switch.touch()
+        line = run.communicate(timeout=300)[1]
+    assert run.returncode == 4 and "Input/output error" in line and len(line.splitlines()) == 1
+    assert len(newest_results(tmp_path / "out"))
