@@ -68,41 +68,80 @@ def training_batches(
         `GENRES` and other heads of words as `pack_words` makes them, of numbers as `pack_numbers` does. The last,
         incomplete batch of an epoch is dropped.
     """
-    files, front_end = shards.files(splits), shards.front_end
-    need = augment.source_frames(front_end, settings)
-    labels = tf.constant(claims.labels)
-    weights = {head: tf.constant(values, tf.float32) for head, values in claims.weights.items()}
-    held_out = tf.constant(sorted(claims.held_out) or [""])
-    table = _Lookup(targets) if targets is not None else None
+    files = shards.files(splits)
+    steps = _Steps(shards.front_end, claims, settings, targets)
 
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        levels, genres, group, track_id = parse_in_graph(record, front_end)
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        # Of this graph alone: the seed of the process would otherwise change every shuffle below, and 0 would raise.
+        tf.compat.v1.set_random_seed(seed + 1)
+        epoch += seed * 100_003  # so that no epoch of one seed repeats an epoch of another
+        number = tf.cast(epoch, tf.int32)
+        return (
+            tf.data.Dataset.from_tensor_slices(files)
+            .shuffle(len(files), seed=epoch, reshuffle_each_iteration=False)
+            .interleave(tf.data.TFRecordDataset, cycle_length=8)
+            .map(steps.parse)
+            .filter(steps.is_useful)
+            .enumerate()
+            .flat_map(lambda index, track: steps.crops(track, crops_per_track, number, tf.cast(index, tf.int32)))
+            .shuffle(16_384, seed=epoch, reshuffle_each_iteration=False)
+            .batch(batch_size, drop_remainder=True)
+            .enumerate()
+            .map(
+                lambda index, crops: steps.blended(crops, batch_size, number, tf.cast(index, tf.int32)),
+                num_parallel_calls=2,
+            )
+        )
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(4)
+
+
+class _Steps:
+    """What happens to a record on its way into a batch, as functions for a tf.data graph."""
+
+    def __init__(self, front_end: FrontEnd, claims: Claims, settings: Augmentation, targets: Targets | None) -> None:
+        self._front_end, self._settings = front_end, settings
+        self._source_frames = augment.source_frames(front_end, settings)
+        self._labels = tf.constant(claims.labels)
+        self._weights = {head: tf.constant(values, tf.float32) for head, values in claims.weights.items()}
+        self._held_out = tf.constant(sorted(claims.held_out)) if claims.held_out else None
+        self._table = _Lookup(targets) if targets is not None else None
+
+    def parse(self, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """A record to uint8 [frames, mel_bands], claimed float32 [genres], its row of the targets or -1, its group."""
+        levels, genres, group, track_id = parse_in_graph(record, self._front_end)
         # `claimed_vector` in a graph.
-        named = tf.cast(genres[:, tf.newaxis] == labels[tf.newaxis], tf.float32)
+        named = tf.cast(genres[:, tf.newaxis] == self._labels[tf.newaxis], tf.float32)
         rank = tf.cumsum(tf.reduce_sum(named, axis=1, keepdims=True), exclusive=True)
         claimed = tf.where(tf.size(genres) > 0, tf.reduce_max(named * FURTHER**rank, axis=0), np.nan)
-        row = table.row(track_id) if table is not None else tf.constant(-1, tf.int64)
+        row = self._table.row(track_id) if self._table is not None else tf.constant(-1, tf.int64)
         return levels, claimed, row, group
 
-    def keep(levels: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
-        useful = tf.math.is_finite(claimed[0]) | (row >= 0)
-        seen = tf.reduce_all(group != held_out) if claims.held_out else tf.constant(True)
-        return useful & seen & (tf.shape(levels)[0] > 0)
+    def is_useful(self, levels: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
+        """Whether a track has any frame, any target, and is not held out."""
+        has_target = tf.math.is_finite(claimed[0]) | (row >= 0)
+        is_free = tf.reduce_all(group != self._held_out) if self._held_out is not None else tf.constant(True)
+        return has_target & is_free & (tf.shape(levels)[0] > 0)
 
-    def crops(index: tf.Tensor, track: tuple[tf.Tensor, ...], epoch: tf.Tensor) -> tf.data.Dataset:
+    def crops(self, track: tuple[tf.Tensor, ...], count: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.data.Dataset:
+        """Random crops of a parsed track: uint8 [source_frames, mel_bands], claimed, row. Seeded by epoch and index."""
         levels, *about, _ = track
+        need = self._source_frames
         # A short track is repeated until it fills a crop, as chunks_of does.
         repeats = tf.maximum(1, -(-need // tf.shape(levels)[0]))
         levels = tf.tile(levels, [repeats, 1])
         own = tf.random.stateless_uniform([2], tf.stack([epoch, index]), minval=None, maxval=None, dtype=tf.int32)
         last = tf.shape(levels)[0] - need
-        starts = tf.random.stateless_uniform([crops_per_track], own, 0, last + 1, tf.int32)
+        starts = tf.random.stateless_uniform([count], own, 0, last + 1, tf.int32)
         cut = tf.map_fn(lambda start: levels[start : start + need], starts, fn_output_signature=tf.uint8)
-        return tf.data.Dataset.from_tensor_slices((cut, *(tf.stack([value] * crops_per_track) for value in about)))
+        return tf.data.Dataset.from_tensor_slices((cut, *(tf.stack([value] * count) for value in about)))
 
-    def batch(
-        epoch: tf.Tensor, index: tf.Tensor, x: tf.Tensor, claimed: tf.Tensor, row: tf.Tensor
+    def blended(
+        self, crops: tuple[tf.Tensor, ...], batch_size: int, epoch: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """A batch of crops, varied and blended in pairs, with the targets of each head. Seeded by epoch and index."""
+        x, claimed, row = crops
+        front_end, settings, table = self._front_end, self._settings, self._table
         own = tf.random.stateless_uniform([2], tf.stack([epoch, -1 - index]), minval=None, maxval=None, dtype=tf.int32)
         seeds = tf.unstack(tf.random.split(own, 4))
         x = augment.vary(x, front_end, settings, seed=seeds[0])
@@ -115,33 +154,10 @@ def training_batches(
         count, step = front_end.segments_per_chunk, front_end.chunk_step_frames
         x = tf.reshape(x[:, : count * step], [batch_size, count, step, front_end.mel_bands])
         words = {GENRES: claimed} | (table.of(row, table.claims) if table is not None else {})
-        packed = {head: pack_words(values, share, weights[head]) for head, values in words.items()}
+        packed = {head: pack_words(values, share, self._weights[head]) for head, values in words.items()}
         if table is not None:
             packed |= {head: pack_numbers(v, share) for head, v in table.of(row, table.numbers).items()}
         return x, packed
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of this graph alone: the seed of the process would otherwise change every shuffle below, and 0 would raise.
-        tf.compat.v1.set_random_seed(seed + 1)
-        epoch += seed * 100_003  # so that no epoch of one seed repeats an epoch of another
-        tracks = (
-            tf.data.Dataset.from_tensor_slices(files)
-            .shuffle(len(files), seed=epoch, reshuffle_each_iteration=False)
-            .interleave(tf.data.TFRecordDataset, cycle_length=8)
-            .map(parse)
-            .filter(keep)
-            .enumerate()
-        )
-        number = tf.cast(epoch, tf.int32)
-        return (
-            tracks.flat_map(lambda index, track: crops(tf.cast(index, tf.int32), track, number))
-            .shuffle(16_384, seed=epoch, reshuffle_each_iteration=False)
-            .batch(batch_size, drop_remainder=True)
-            .enumerate()
-            .map(lambda index, crop: batch(number, tf.cast(index, tf.int32), *crop), num_parallel_calls=2)
-        )
-
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(4)
 
 
 class _Lookup:
