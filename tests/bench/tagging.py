@@ -478,7 +478,8 @@ def stored_scores(data: Path) -> dict[str, np.ndarray]:
             levels = source.read(track).log_mel
             scores.update(scorer.push(track_id, segments_of(levels, front_end)))
     scores.update(scorer.flush())
-    return {track_id: said[:, :-1] for track_id, said in scores.items()}
+    genres = len(bundle.labels)
+    return {track_id: answers[:, :genres] for track_id, answers in scores.items()}
 
 
 if __name__ == "__main__":
