@@ -1,0 +1,85 @@
+"""The pages: HTML around what the routes of api.py say, and pages that need no script at all."""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import Any
+
+import jinja2
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.responses import Response
+
+from genrebeam.app.catalog import SHOWN
+from genrebeam.app.served import Served, clock, shown
+
+PAGES = (
+    ("/", "Catalog"),
+    ("/hear", "Hear a file"),
+)
+_WITHOUT_CATALOG = ("/hear",)
+KEYS = (
+    ("Space", "play, stop"),
+    ("N, P", "play the next, the previous track of the list"),
+    ("J, K, ↓, ↑", "the next, the previous track, without playing it"),
+    ("← →", "five seconds back, forward"),
+    ("Y", "the model is right"),
+    ("1 to 9, 0", "choose the genre on that button"),
+    ("G", "type another genre; Enter saves it, Escape clears it"),
+    ("W", "withdraw what you said of the track"),
+    ("Z", "undo the last correction"),
+    ("X", "select the track; corrections are then for all that are selected"),
+    ("M", "more like this"),
+    ("E, T", "of a tag to check: keep it, or take what was heard"),
+    ("/", "search"),
+    ("?", "this list"),
+)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    folder = resources.files("genrebeam.app") / "templates"
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(folder)), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    made.filters |= {
+        "share": lambda value: "–" if value is None else f"{value:.0%}".replace("%", " %"),
+        "count": lambda value: f"{value:,}",
+        "genre": shown,
+        "clock": clock,
+    }
+    return made
+
+
+def page(template: str, served: Served | None, here: str, **values: Any) -> HTMLResponse:
+    """A page of the application."""
+    has_catalog = served is not None and served.catalog is not None
+    pages = [one for one in PAGES if has_catalog or one[0] in _WITHOUT_CATALOG]
+    place = str(served.catalog) if served is not None and served.catalog is not None else ""
+    return HTMLResponse(_templates().get_template(template).render(pages=pages, here=here, place=place, **values))
+
+
+def sentence(why: str, status: int) -> HTMLResponse:
+    """A page that says what went wrong."""
+    answer = page("sentence.html.j2", None, "", why=why)
+    answer.status_code = status
+    return answer
+
+
+def routes(served: Served) -> APIRouter:
+    """The pages over what a server shows; not part of the API's description."""
+    site = APIRouter(include_in_schema=False)
+
+    @site.get("/")
+    def catalog() -> Response:
+        if served.catalog is None:
+            return RedirectResponse("/hear")
+        view = served.catalog.view()
+        return page("catalog.html.j2", served, "/", tracks=len(view), rejected=0, shown=SHOWN, keys=KEYS)
+
+    @site.get("/hear")
+    def hear() -> Response:
+        return page("hear.html.j2", served, "/hear", labels=[shown(label) for label in served.hearing.labels])
+
+    return site
