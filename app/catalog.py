@@ -169,10 +169,17 @@ class CatalogView:
         return mask
 
     @functools.cached_property
+    def said(self) -> dict[int, str]:
+        """What people say of tracks, by row."""
+        rows, words = self._said
+        return dict(zip(rows.tolist(), words.to_pylist(), strict=True))
+
+    @functools.cached_property
     def _said(self) -> tuple[Rows, pa.Array]:
         """Rows that people have said something of, in their order, and what."""
+        heard = {same(genre): genre for genre in self.tracks["genre"].unique().drop_null().to_pylist()}
+        words = (heard.get(same(one.genre), one.genre) for one in self.corrections.values())  # Rock and rock are one
         at = self.tracks.rows_of(self.corrections).tolist()
-        words = (one.genre for one in self.corrections.values())
         said = sorted({row: genre for row, genre in zip(at, words, strict=True) if row >= 0}.items())
         return np.array([row for row, _ in said], np.int64), pa.array([genre for _, genre in said], pa.string())
 

@@ -17,7 +17,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "genrebeam-token"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; media-src 'self' blob:; img-src 'self' data:; "
+    (b"content-security-policy", b"default-src 'self'; style-src-attr 'unsafe-inline'; "
+     b"media-src 'self' blob:; img-src 'self' data:; "
      b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -9,6 +9,7 @@ import functools
 from genrebeam.app.catalog import Catalog, CatalogView
 from genrebeam.app.hearing import LIMITS, Hearing
 from genrebeam.app.sound import Sounds, libraries_of
+from genrebeam.app.writing import Writing
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.dataset.corrections import words_of
 from genrebeam.pipelines.tags.policy import spelled
@@ -28,11 +29,14 @@ class Served:
 
     def __post_init__(self) -> None:
         self.sounds = Sounds(LIMITS, libraries_of(self.catalog.dataset) if self.catalog else ())
+        self._writing = Writing(self.catalog) if self.catalog else None
 
     def __enter__(self) -> Served:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._writing is not None:
+            self._writing.close()
         self.sounds.close()
 
     @property
@@ -41,6 +45,13 @@ class Served:
         if self.catalog is None:
             raise UsageError("this server shows no results folder: start it as `genrebeam app DIR`")
         return self.catalog
+
+    @property
+    def writing(self) -> Writing:
+        """What writes into the catalog's files; raises UsageError where the server has none."""
+        assert self.found
+        assert self._writing is not None
+        return self._writing
 
     def words(self, view: CatalogView | None) -> list[str]:
         """The model's genres as people spell them, then the words that they use most beside them."""

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
-from genrebeam.app import api, guard, site
+from genrebeam.app import api, guard, site, write_api
 from genrebeam.app.served import Served
 from genrebeam.features.errors import GenrebeamError, LedgerError, TransientError, UsageError
 
@@ -33,6 +33,7 @@ def make_app(served: Served, *, token: str | None = None, max_upload_mb: int = 2
         redoc_url=None,
     )
     app.include_router(api.routes(served))
+    app.include_router(write_api.routes(served))
     app.include_router(site.routes(served))
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")))
 

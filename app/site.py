@@ -12,13 +12,24 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
 from genrebeam.app.catalog import SHOWN
+from genrebeam.app.numbers import figures_of, numbers, rejected
 from genrebeam.app.served import Served, clock, shown
+from genrebeam.features.errors import UsageError
+from genrebeam.model.voting import MIN_CONFIDENCE
 
 PAGES = (
     ("/", "Catalog"),
+    ("/numbers", "Numbers"),
+    ("/write", "Write"),
     ("/hear", "Hear a file"),
+    ("/model", "Model"),
 )
-_WITHOUT_CATALOG = ("/hear",)
+_WITHOUT_CATALOG = ("/hear", "/model")
+POLICIES = {
+    "fill": "where there is no genre",
+    "merge": "add to what is there",
+    "overwrite": "replace what is there",
+}
 KEYS = (
     ("Space", "play, stop"),
     ("N, P", "play the next, the previous track of the list"),
@@ -76,10 +87,36 @@ def routes(served: Served) -> APIRouter:
         if served.catalog is None:
             return RedirectResponse("/hear")
         view = served.catalog.view()
-        return page("catalog.html.j2", served, "/", tracks=len(view), rejected=0, shown=SHOWN, keys=KEYS)
+        return page("catalog.html.j2", served, "/", tracks=len(view), shown=SHOWN, keys=KEYS)
 
     @site.get("/hear")
     def hear() -> Response:
         return page("hear.html.j2", served, "/hear", labels=[shown(label) for label in served.hearing.labels])
+
+    @site.get("/write")
+    def write() -> Response:
+        names = {"": "as the model says", "tree": "broad genres (tree)", "musicbrainz": "MusicBrainz's words"}
+        return page("write.html.j2", served, "/write", catalog=str(served.found), policies=POLICIES, names=names)
+
+    @site.get("/numbers")
+    def numbers_page() -> Response:
+        found, others = numbers(served.found.view()), rejected(served.found.dataset, served.found.view())
+        values = {"most": max(found.genres.values(), default=1), "rejected": sum(one.files for one in others)}
+        return page("numbers.html.j2", served, "/numbers", found=found, min_confidence=MIN_CONFIDENCE, **values)
+
+    @site.get("/rejected")
+    def rejected_page() -> Response:
+        return page("rejected.html.j2", served, "", found=rejected(served.found.dataset, served.found.view()))
+
+    @site.get("/model")
+    def model() -> Response:
+        bundle = served.hearing.tagger.bundle
+        try:
+            figures, problem = figures_of(bundle), ""
+        except UsageError as error:
+            figures, problem = {}, str(error)
+        promise, words = figures.get("promise"), figures.get("words", ())
+        values = {"figures": figures, "problem": problem, "promise": promise, "words": words}
+        return page("model.html.j2", served, "/model", bundle=bundle, **values)
 
     return site

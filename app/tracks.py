@@ -28,10 +28,11 @@ from genrebeam.pipelines.dataset.ledger import newest_results_by_file, newest_re
 from genrebeam.pipelines.dataset.schema import storable
 from genrebeam.pipelines.jobs.rescore import embeddings_of
 from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, is_useless
+from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
     "track_id", "uri", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "artist", "album", "title",
-    "genre_before", "container", "codec", "model_id", "model_fingerprint",
+    "genre_before", "top", "container", "codec", "model_id", "model_fingerprint",
 ]  # fmt: skip
 _LISTED = ["track_id", "title", "artist", "album", "genre", "confidence", "unknown", "duration_s", "file_genre"]
 _DETAILS = ["uri", "undecoded_s", "container", "codec", "model_id", "model_fingerprint"]
@@ -93,6 +94,20 @@ class Tracks:
             all(is_useless(one, DEFAULT_USELESS) for one in g.split(";")) for g in encoded.dictionary.to_pylist()
         ]
         return np.asarray(np.array([*useless, True])[encoded.indices.to_numpy()])
+
+    @functools.cached_property
+    def written(self) -> dict[int, TagValues]:
+        """What the journal says of files whose genre is ours, by row."""
+        if not self.dataset.files(JOURNAL_DIR):
+            return {}
+        table = journal.read(self.dataset, ["track_id", "at", "action", "genre_after", "provenance_after"])
+        newest = {row["track_id"]: row for row in table.to_pylist() if row["action"] in (journal.APPLY, journal.UNDO)}
+        rows = self.rows_of(newest).tolist()
+        return {
+            row: TagValues(tuple(one["genre_after"]), {p["name"]: tuple(p["values"]) for p in one["provenance_after"]})
+            for row, one in zip(rows, newest.values(), strict=True)
+            if row >= 0
+        }
 
     @functools.cached_property
     def checks(self) -> dict[int, Doubt]:

@@ -17,7 +17,9 @@ import tagfiles
 from commandline import GENREBEAM, ROOT
 
 from genrebeam.model.bundle import DEFAULT, load_config
-from genrebeam.pipelines.dataset.corrections import correct, read_corrections
+from genrebeam.pipelines.dataset.corrections import read_corrections, write_down_all
+from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.tags.read import read_genres
 
 pytest.importorskip("fastapi", reason="SKIPPED: the application, for want of FastAPI (pip install 'genrebeam[app]')")
 sync_api = pytest.importorskip(
@@ -103,15 +105,8 @@ def open_page(browser, server):
 @pytest.fixture
 def fresh(folder):
     """Nothing is corrected when a test begins."""
-    for file in (folder / "out" / "corrections").glob("*"):
-        file.unlink()
-    withdraw_all(folder)
+    write_down_all(Dataset.at(folder / "out"), dict.fromkeys(read_corrections(folder / "out")))
     return folder
-
-
-def withdraw_all(folder):
-    for track_id in read_corrections(folder / "out"):
-        correct(folder / "out", track_id, None)
 
 
 def track(name):
@@ -306,6 +301,35 @@ def test_columns_sort_all_rows_and_search_narrows_while_typing(open_page):
     page.get_by_text("0 tracks").wait_for()
 
 
+def test_a_genre_is_written_into_the_files_and_taken_back(open_page, fresh):
+    page = open_page("/write")
+    page.get_by_role("slider").fill("0.9")
+    page.get_by_text("Nothing to write").wait_for()
+    page.get_by_role("slider").fill("0.3")
+    button = page.get_by_role("button", name="Write into")
+    button.wait_for()
+    assert page.locator("#changes tbody tr").count() > 0
+    button.click()
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_text("files written").wait_for()
+    assert read_genres(fresh / "music" / SONGS[0]) == ("Rock",)
+    page.get_by_role("button", name="Undo all").click()
+    page.get_by_role("button", name="Undo", exact=True).click()
+    page.get_by_text("files put back").wait_for()
+    assert read_genres(fresh / "music" / SONGS[0]) == ()
+
+
+def test_numbers_and_the_model_are_shown_and_lead_to_tracks(open_page, fresh):
+    page = open_page("/numbers")
+    page.get_by_role("link", name="Rock").click()
+    page.get_by_text("17 tracks").wait_for()
+    assert page.get_by_label("Genre", exact=True).input_value() == "rock"
+    page = open_page("/model")
+    page.get_by_role("heading", name="What is taken for what").wait_for()
+    assert page.locator(".confusion tbody tr").count() == len(load_config(DEFAULT).labels)
+    assert page.get_by_role("alert").count() == 0
+
+
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "Artist/../../secret.txt"])
 def test_a_path_outside_of_the_catalog_gets_nothing(open_page, name):
     page = open_page(track(name))
@@ -313,7 +337,7 @@ def test_a_path_outside_of_the_catalog_gets_nothing(open_page, name):
     assert page.locator("audio[src]").count() == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/hear"])
+@pytest.mark.parametrize("path", ["/", "/hear", "/write", "/numbers", "/model"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_follow_the_systems_colours_and_fit_a_phone(open_page, path, scheme):
     page = open_page(path, viewport={"width": 390, "height": 844}, color_scheme=scheme)

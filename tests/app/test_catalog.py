@@ -81,6 +81,11 @@ def test_a_persons_word_counts_is_a_genre_of_the_catalog_and_can_be_withdrawn(ca
     assert found(catalog, shown="corrected") == [] and "blues" in catalog.view().genres
 
 
+def test_spellings_of_what_was_heard_are_one_genre(catalog):
+    catalog.say({"four.mp3": "Rock", "A/two.mp3": "JAZZ"}, by="")
+    assert catalog.view().genres == {"rock": 3, "jazz": 1}
+
+
 def test_several_corrections_are_saved_together_or_not_at_all(catalog, tmp_path):
     with pytest.raises(UsageError, match="no such track"):
         catalog.say({"four.mp3": "Zouk", "five.mp3": "Zouk"}, by="")
