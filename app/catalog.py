@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genrebeam.app.tracks import Tracks, rank_of, read_tracks, searchable
+from genrebeam.app.tracks import Doubt, Tracks, rank_of, read_tracks, searchable
 from genrebeam.features.errors import UsageError
 from genrebeam.model.similar import similarity
 from genrebeam.model.voting import MIN_CONFIDENCE, UNKNOWN
@@ -43,6 +43,7 @@ SHOWN = {
     "corrected": "Corrected or confirmed",
     "damaged": "Damaged files",
     "check": "Tags to check",
+    "next": "What to tag next",
 }
 ORDERS = ("confidence", "artist", "album", "title", "genre", "file_genre", "duration_s", "track_id", "match")
 
@@ -93,6 +94,7 @@ class Catalog:
         self.dataset = existing(place)
         self._corrections = Corrections(self.dataset)
         self._lock = threading.Lock()
+        self.asked: tuple[str, ...] = ()  # track_ids that would teach most, as the last `learn` found them
         self._files: tuple[list[str], ...] | None = None
         self._looked_at = -math.inf
         self._view: CatalogView | None = None
@@ -114,9 +116,9 @@ class Catalog:
                 self._looked_at = now
             said = self._corrections.refresh().newest
             if before is None:
-                self._view = CatalogView(tracks, dict(said))
-            elif before.corrections != said:
-                self._view = CatalogView(before.tracks, dict(said))
+                self._view = CatalogView(tracks, dict(said), self.asked)
+            elif before.corrections != said or before.asked != self.asked:
+                self._view = CatalogView(before.tracks, dict(said), self.asked)
             assert self._view is not None
             return self._view
 
@@ -124,6 +126,7 @@ class Catalog:
         """Let the next view see rows that were added just now."""
         with self._lock:
             self._looked_at = -math.inf
+            self._files = None
 
     def say(self, genres: Mapping[str, str | None], *, by: str) -> None:
         """Correct tracks, or withdraw what was said of them.
@@ -145,10 +148,12 @@ class CatalogView:
     Attributes:
         tracks: what was heard, one row each.
         corrections: by track_id, of tracks that the catalog may no longer have, too.
+        asked: track_ids that would teach most, the best first.
     """
 
     tracks: Tracks
     corrections: Mapping[str, Correction]
+    asked: tuple[str, ...] = ()
     _found: dict[Filter, Rows] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -202,6 +207,14 @@ class CatalogView:
         ]
         return np.array(unlike, bool)[at]
 
+    @functools.cached_property
+    def doubts(self) -> dict[int, Doubt]:
+        """Tags to check, by row, the most doubtful first, without those of which people have said something since."""
+        doubts, at = self.tracks.checks
+        said = [one for one, correction in self.corrections.items() if at is None or correction.at > at]
+        answered = set(self.tracks.rows_of(said).tolist())
+        return {row: doubt for row, doubt in doubts.items() if row not in answered}
+
     def find(self, wanted: Filter) -> Rows:
         """Rows of `tracks`, in the order that is asked for; raises UsageError for a `like` that is unknown."""
         if wanted not in self._found:
@@ -225,9 +238,10 @@ class CatalogView:
         rows = np.flatnonzero(mask)
         if wanted.like:
             return self._alike(rows, wanted)
-        if wanted.order == "match" and wanted.shown == "check":
-            doubts = self.tracks.checks
-            return rows[np.argsort([doubts[row].place for row in rows.tolist()], kind="stable")]
+        if wanted.order == "match" and wanted.shown in ("check", "next"):
+            listed = set(rows.tolist())
+            best = self.doubts if wanted.shown == "check" else self.tracks.rows_of(self.asked).tolist()
+            return np.array([row for row in best if row in listed], np.int64)
         return self._ordered(rows, "confidence" if wanted.order == "match" else wanted.order, wanted.descending)
 
     def _shown(self, shown: str) -> Mask:
@@ -246,7 +260,12 @@ class CatalogView:
             return self.corrected if shown == "corrected" else ~self.corrected
         if shown == "check":
             mask = np.zeros(len(self), bool)
-            mask[list(tracks.checks)] = True
+            mask[list(self.doubts)] = True
+            return mask
+        if shown == "next":
+            rows = tracks.rows_of(self.asked)
+            mask = np.zeros(len(self), bool)
+            mask[rows[rows >= 0]] = True
             return mask & ~self.corrected
         return np.ones(len(self), bool)
 
@@ -295,7 +314,11 @@ class CatalogView:
     def track(self, track_id: str) -> dict[str, Any] | None:
         """Everything in memory about a track, or None where the catalog has no such track."""
         row = self.tracks.row_of(track_id)
-        return None if row is None else self.page(np.array([row]))[0] | self.tracks.details(row) | {"row": row}
+        if row is None:
+            return None
+        doubt = self.doubts.get(row)
+        more = {"row": row, "doubt": doubt and doubt._asdict()}
+        return self.page(np.array([row]))[0] | self.tracks.details(row) | more
 
     def page(self, rows: Rows) -> list[dict[str, Any]]:
         """Some rows, as lists show them: `counts` is the genre that counts, `genre` what was heard."""

@@ -8,6 +8,7 @@ import functools
 
 from genrebeam.app.catalog import Catalog, CatalogView
 from genrebeam.app.hearing import LIMITS, Hearing
+from genrebeam.app.learning import Learning
 from genrebeam.app.sound import Sounds, libraries_of
 from genrebeam.app.writing import Writing
 from genrebeam.features.errors import UsageError
@@ -30,6 +31,7 @@ class Served:
     def __post_init__(self) -> None:
         self.sounds = Sounds(LIMITS, libraries_of(self.catalog.dataset) if self.catalog else ())
         self._writing = Writing(self.catalog) if self.catalog else None
+        self._learning = Learning(self.catalog) if self.catalog else None
 
     def __enter__(self) -> Served:
         return self
@@ -37,6 +39,8 @@ class Served:
     def __exit__(self, *error: object) -> None:
         if self._writing is not None:
             self._writing.close()
+        if self._learning is not None:
+            self._learning.close()
         self.sounds.close()
 
     @property
@@ -53,9 +57,19 @@ class Served:
         assert self._writing is not None
         return self._writing
 
+    @property
+    def learning(self) -> Learning:
+        """What learns the catalog's words; raises UsageError where the server has none."""
+        assert self.found
+        assert self._learning is not None
+        return self._learning
+
     def words(self, view: CatalogView | None) -> list[str]:
         """The model's genres as people spell them, then the words that they use most beside them."""
-        labels = [*self.hearing.labels]
+        learned = self.learning.bundle if view else None
+        labels = list(
+            {same(label): label for label in (*self.hearing.labels, *(learned.labels if learned else ()))}.values()
+        )
         known = {same(label) for label in labels}
         said = view.corrections.values() if view else ()
         own = collections.Counter(word for one in said for word in words_of(one.genre) if same(word) not in known)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
-from genrebeam.app import api, guard, site, write_api
+from genrebeam.app import api, guard, learn_api, site, write_api
 from genrebeam.app.served import Served
 from genrebeam.features.errors import GenrebeamError, LedgerError, TransientError, UsageError
 
@@ -34,6 +34,7 @@ def make_app(served: Served, *, token: str | None = None, max_upload_mb: int = 2
     )
     app.include_router(api.routes(served))
     app.include_router(write_api.routes(served))
+    app.include_router(learn_api.routes(served))
     app.include_router(site.routes(served))
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")))
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
-from genrebeam.app.catalog import SHOWN
+from genrebeam.app.catalog import SHOWN, Filter
 from genrebeam.app.numbers import figures_of, numbers, rejected
 from genrebeam.app.served import Served, clock, shown
 from genrebeam.features.errors import UsageError
@@ -20,6 +20,7 @@ from genrebeam.model.voting import MIN_CONFIDENCE
 PAGES = (
     ("/", "Catalog"),
     ("/numbers", "Numbers"),
+    ("/words", "Your words"),
     ("/write", "Write"),
     ("/hear", "Hear a file"),
     ("/model", "Model"),
@@ -107,6 +108,22 @@ def routes(served: Served) -> APIRouter:
     @site.get("/rejected")
     def rejected_page() -> Response:
         return page("rejected.html.j2", served, "", found=rejected(served.found.dataset, served.found.view()))
+
+    @site.get("/words")
+    def words() -> Response:
+        view, bundle, learned = served.found.view(), served.learning.bundle, served.learning.state.learned
+        figures = figures_of(bundle) if bundle is not None else {}
+        values = {
+            "words": learned.get("figures") or figures.get("words", ()),
+            "promise": learned.get("promise") or figures.get("promise"),
+            "alike": learned.get("alike") or figures.get("alike", ()),
+            "spellings": learned.get("spellings") or figures.get("spellings", {}),
+            "checks": len(view.find(Filter(shown="check"))),
+            "asked": len(view.find(Filter(shown="next"))),
+            "corrections": len(view.said),
+            "tagged": int((~view.tracks.untagged).sum()),
+        }
+        return page("words.html.j2", served, "/words", bundle=bundle, **values)
 
     @site.get("/model")
     def model() -> Response:

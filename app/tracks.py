@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import unicodedata
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from genrebeam.pipelines.dataset.dataset import (
 )
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file, newest_results_in_files
 from genrebeam.pipelines.dataset.schema import storable
+from genrebeam.pipelines.jobs.learn import LEARNED_AT
 from genrebeam.pipelines.jobs.rescore import embeddings_of
 from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, is_useless
 from genrebeam.pipelines.tags.read import TagValues
@@ -41,13 +43,19 @@ _FROM_TAGS = ("artist", "album", "title")
 
 
 class Doubt(NamedTuple):
-    """Why a tag is to be checked: what the file says and how likely that is, what was heard. `place`: 0 is worst."""
+    """Why a tag is to be checked: what the file says and how likely that is, and what was heard."""
 
-    place: int
     words: tuple[str, ...]
     score: float
     heard: str
     heard_score: float
+
+
+class Checks(NamedTuple):
+    """Doubts by row, the most doubtful first, and when they were found; what people say later answers them."""
+
+    doubts: dict[int, Doubt]
+    at: dt.datetime | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,22 +118,24 @@ class Tracks:
         }
 
     @functools.cached_property
-    def checks(self) -> dict[int, Doubt]:
-        """Tags that `genrebeam learn` contradicts, by row."""
+    def checks(self) -> Checks:
+        """Tags that `genrebeam learn` contradicts."""
         try:
             with self.dataset.folder.open(CHECKS_FILE) as source:
                 table = pq.read_table(source)
             rows = table.filter(pc.greater(table["log_odds"], 0.0)).to_pylist()
+            learned_at = (table.schema.metadata or {}).get(LEARNED_AT.encode())
+            at = dt.datetime.fromisoformat(learned_at.decode()) if learned_at else None
         except FileNotFoundError:
-            return {}
-        except (OSError, pa.ArrowException, KeyError) as error:
+            return Checks({}, None)
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise LedgerError(f"{self.dataset}/{CHECKS_FILE}: cannot be read; run `genrebeam learn` again") from error
-        at = self.rows_of(one["track_id"] for one in rows).tolist()
-        return {
-            row: Doubt(place, tuple(one["words"]), one["score"], one["heard"], one["heard_score"])
-            for place, (row, one) in enumerate(zip(at, rows, strict=True))
+        doubts = {
+            row: Doubt(tuple(one["words"]), one["score"], one["heard"], one["heard_score"])
+            for row, one in zip(self.rows_of(one["track_id"] for one in rows).tolist(), rows, strict=True)
             if row >= 0
         }
+        return Checks(doubts, at)
 
     @functools.cached_property
     def embeddings(self) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.str_]]:
@@ -178,8 +188,7 @@ class Tracks:
 
     def details(self, row: int) -> dict[str, Any]:
         """What is shown of one track beside the columns of a list."""
-        doubt = self.checks.get(row)
-        return self.table.select(_DETAILS).slice(row, 1).to_pylist()[0] | {"doubt": doubt and doubt._asdict()}
+        return dict(self.table.select(_DETAILS).slice(row, 1).to_pylist()[0])
 
     def scores(self, row: int) -> dict[str, Any]:
         """What was heard in a track over time: labels, chunk_scores [chunks][labels], chunk_starts_s, and top.

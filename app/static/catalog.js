@@ -185,11 +185,11 @@ function showDetails(found) {
   if (found.correction) facts.push(`${found.correction.genre}, said${found.correction.by ? ` by ${found.correction.by}` : ""} on ${found.correction.at.slice(0, 10)}`);
   if (found.undecoded_s) facts.push(`damaged: ${found.undecoded_s.toFixed(1)} s of it could not be decoded`);
   $("facts").append(facts.join(" · "));
-  $("doubt").hidden = !found.doubt || found.corrected;
+  $("doubt").hidden = !found.doubt;
   if (!$("doubt").hidden) {
     const { words: own, heard, heard_score, score } = found.doubt;
     $("doubt").replaceChildren(
-      `The file says ${own.join("; ")} (${percent(score)}), your words say ${heard} (${percent(heard_score)}). `,
+      `${found.corrected ? "You say" : "The file says"} ${own.join("; ")} (${percent(score)}); it sounds like ${heard} (${percent(heard_score)}). `,
       element("button", { type: "button", "aria-keyshortcuts": "E", onclick: () => correct(own.join("; ")) }, "Keep ", element("kbd", {}, "E")),
       " ",
       element("button", { type: "button", onclick: () => correct(heard) }, `Take ${heard} `, element("kbd", {}, "T")),
@@ -304,8 +304,8 @@ const KEYS = {
   g: () => chosen && $("own").focus(),
   x: () => chosen && list.toggle(chosen),
   m: () => chosen && narrow({ like: chosen.track_id, order: "", show: "", q: "", genre: "", folder: "" }),
-  e: () => details?.doubt && !chosen.corrected && correct(details.doubt.words.join("; ")),
-  t: () => details?.doubt && !chosen.corrected && correct(details.doubt.heard),
+  e: () => details?.doubt && correct(details.doubt.words.join("; ")),
+  t: () => details?.doubt && correct(details.doubt.heard),
   "/": () => $("q").focus(),
   "?": () => $("keys").showModal(),
   Escape: () => {

@@ -72,6 +72,7 @@ export class Player {
     this.track = null;
     this.levels = null;
     this.picture.hidden = true;
+    this.scores.hidden = false;
     this.legend.replaceChildren();
     this.#draw();
   }
@@ -139,6 +140,7 @@ export class Player {
         return element("li", {}, swatch, label);
       }),
     );
+    this.scores.hidden = !track.scores.length; // words that were learned later have no scores over time
     this.timeline.title = track.scores.length ? "Genres over time. A click goes there." : "";
     this.#draw();
   }
