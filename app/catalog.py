@@ -221,6 +221,7 @@ class CatalogView:
             if len(self._found) >= _REMEMBERED:
                 self._found.pop(next(iter(self._found)), None)
             self._found[wanted] = self._find(wanted)
+            pa.default_memory_pool().release_unused()  # the columns that a search makes are the size of the catalog
         return self._found[wanted]
 
     def _find(self, wanted: Filter) -> Rows:

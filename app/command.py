@@ -12,6 +12,7 @@ import socket
 import threading
 import urllib.parse
 import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 
@@ -55,7 +56,10 @@ def command(
         raise UsageError("the application needs FastAPI and Uvicorn: pip install 'genrebeam[app]'")
     # Arrow's own pools keep the memory that reading a catalog has needed for a moment.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    listening = _listen(host, port)
     from genrebeam.app.catalog import Catalog
+
+    reading = ThreadPoolExecutor(1).submit(Catalog, results) if results is not None else None
     from genrebeam.app.guard import LOOPBACK
     from genrebeam.app.hearing import Hearing
     from genrebeam.app.served import Served
@@ -63,8 +67,7 @@ def command(
     from genrebeam.pipelines.commands.correct import user
     from genrebeam.pipelines.engine.quiet import quiet_libraries
 
-    listening = _listen(host, port)
-    catalog = Catalog(results) if results is not None else None
+    catalog = reading.result() if reading is not None else None
     with Hearing(model) as hearing, Served(hearing, catalog, user() if by is None else by, debug) as served:
         hearing.warm()
         name = f"[{host}]" if ":" in host else host

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -17,9 +18,11 @@ import numpy as np
 from genrebeam.features.errors import GenrebeamError, UnreadableFile
 from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.api import Features, GenreTagger, Heard
+from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.storage.copies import local_copy
 
 _COLUMNS = 800  # of a picture: more frames than that are drawn as their loudest
+_WARM_S = 1.0  # after the start
 # Limits for one file in the browser, where nobody waits longer; `genrebeam tag` allows more.
 LIMITS = ExtractLimits(max_duration_s=12 * 3600.0, stall_s=30.0)
 
@@ -34,40 +37,55 @@ class Picture(NamedTuple):
 
 
 class Hearing:
-    """The network, which is loaded in the background from `warm` on. Threads may share it; they take turns.
+    """The network and the decoding process, which start with the first file, or by `warm`. Threads take turns.
 
     Raises:
         BundleError: there is no such bundle, or it is damaged.
     """
 
     def __init__(self, model: str | None = None) -> None:
-        self.tagger = GenreTagger(model, limits=LIMITS)
+        self._model = model
+        self.bundle = bundle_at(model)
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def tagger(self) -> GenreTagger:
+        return GenreTagger(self._model, limits=LIMITS)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The genres that the network knows."""
-        return self.tagger.bundle.labels
+        return self.bundle.labels
 
     def __enter__(self) -> Hearing:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.tagger.close()
+        with self._lock:
+            if "tagger" in vars(self):
+                self.tagger.close()
 
     def warm(self) -> None:
-        """Load what the first file would wait for."""
-        threading.Thread(target=self.tagger.hear, args=([],), name="warm", daemon=True).start()
+        """Load what the first file would wait for, a moment later: the first page comes first."""
+        timer = threading.Timer(_WARM_S, lambda: self._ready().hear([]))
+        timer.daemon = True
+        timer.start()
+
+    def _ready(self) -> GenreTagger:
+        with self._lock:
+            return self.tagger
 
     def hear(self, path: Path, name: str) -> tuple[Heard, Picture]:
         """A file that somebody sent. Messages call it by `name`. Raises TrackError."""
         with _called(name, path):
-            features = self.tagger.features(path)
-            return self.tagger.decide(features), _picture(features)
+            tagger = self._ready()
+            features = tagger.features(path)
+            return tagger.decide(features), _picture(features)
 
     def picture(self, uri: str) -> Picture:
         """A file or an object of the catalog, decoded anew. Raises TrackError."""
         with local_copy(uri) as path, _called(uri, path):
-            return _picture(self.tagger.features(path))
+            return _picture(self._ready().features(path))
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def routes(served: Served) -> APIRouter:
 
     @site.get("/model")
     def model() -> Response:
-        bundle = served.hearing.tagger.bundle
+        bundle = served.hearing.bundle
         try:
             figures, problem = figures_of(bundle), ""
         except UsageError as error:

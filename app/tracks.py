@@ -34,7 +34,7 @@ from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
     "track_id", "uri", "genre", "confidence", "unknown", "duration_s", "undecoded_s", "artist", "album", "title",
-    "genre_before", "top", "container", "codec", "model_id", "model_fingerprint",
+    "genre_before", "container", "codec", "model_id", "model_fingerprint",
 ]  # fmt: skip
 _LISTED = ["track_id", "title", "artist", "album", "genre", "confidence", "unknown", "duration_s", "file_genre"]
 _DETAILS = ["uri", "undecoded_s", "container", "codec", "model_id", "model_fingerprint"]
@@ -102,6 +102,15 @@ class Tracks:
             all(is_useless(one, DEFAULT_USELESS) for one in g.split(";")) for g in encoded.dictionary.to_pylist()
         ]
         return np.asarray(np.array([*useless, True])[encoded.indices.to_numpy()])
+
+    @functools.cached_property
+    def tops(self) -> dict[str, list[tuple[str, float]]]:
+        """The best genres of each track with their scores, by track_id; read when several genres may be written."""
+        found = {}
+        for table in newest_results_by_file(self.dataset, ["track_id", "top"]):
+            for track_id, top in zip(table["track_id"].to_pylist(), table["top"].to_pylist(), strict=True):
+                found[track_id] = [(one["genre"], one["score"]) for one in top or ()]
+        return found
 
     @functools.cached_property
     def written(self) -> dict[int, TagValues]:
@@ -236,7 +245,10 @@ def read_tracks(dataset: Dataset) -> Tracks:
     before = _one(table["genre_before"])
     columns["file_genre"] = _file_genres(dataset, columns["track_id"], pc.binary_join(before, "; "))
     places_in_order = np.concatenate(places)[order.to_numpy()]
-    return Tracks(dataset, pa.table(columns), tuple(names), places_in_order)
+    found = Tracks(dataset, pa.table(columns), tuple(names), places_in_order)
+    del table, columns, before
+    pa.default_memory_pool().release_unused()  # reading takes twice what stays
+    return found
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import datetime as dt
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -130,15 +131,16 @@ def _sure(view: CatalogView, rows: Rows, policy: TagPolicy) -> Iterator[tuple[st
     """The genres of each track that the model is sure enough of; None where it heard some and is not."""
     tracks = view.tracks
     heard = tracks["genre"].take(pa.array(rows)).to_pylist()
-    tops = tracks["top"].take(pa.array(rows)).to_pylist() if policy.max_genres > 1 else [()] * len(rows)
+    names = tracks["track_id"].take(pa.array(rows)).to_pylist() if policy.max_genres > 1 else ()
+    tops = (tracks.tops.get(name, ()) for name in names) if names else itertools.repeat(())
     is_sure = (tracks.confidence[rows] >= np.float32(policy.min_confidence)) & (
         tracks.unknown[rows] <= policy.max_unknown
     )
-    for genre, sure, top in zip(heard, is_sure.tolist(), tops, strict=True):
+    for genre, sure, top in zip(heard, is_sure.tolist(), tops, strict=False):
         if genre is None or not sure:
             yield None if genre else ()
             continue
-        others = (one["genre"] for one in top or () if one["genre"] != genre and one["score"] >= policy.min_confidence)
+        others = (other for other, score in top if other != genre and score >= policy.min_confidence)
         yield (genre, *others)[: policy.max_genres]
 
 

@@ -246,8 +246,8 @@ async function afterwards(ids, nextId, genre) {
     return;
   }
   const row = list.known(list.cursor);
-  if (row && row.track_id === ids[0]) await refresh(row);
   if (nextId) await step(1);
+  if (row && row.track_id === ids[0]) await refresh(row);
 }
 
 // What the server now says of a row.
@@ -335,7 +335,7 @@ $("q").addEventListener("input", () => {
   typing = setTimeout(async () => {
     address({ q: $("q").value });
     await reload(chosen?.track_id ?? "");
-  }, 60);
+  }, 25);
 });
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
