@@ -222,6 +222,7 @@ async function correctNow(genre) {
     body.genre = genre;
     what = `all of ${body.folder}`;
   } else body.tracks[chosen.track_id] = genre;
+  const corrected = chosen;
   const next = scope === "track" && genre !== null && $("go-on").checked ? await list.row(list.cursor + 1) : null;
   const before = await attempt(() => tell("PUT", "/api/genres", body));
   if (!before) return;
@@ -230,14 +231,15 @@ async function correctNow(genre) {
   say(`${what}: ${genre ?? "withdrawn"}`, { action: ["Undo", undo] });
   if (scope === "selected") list.selected.clear();
   if (scope !== "track") $("scope").value = "track";
-  await afterwards(Object.keys(before.before), next?.track_id, genre);
+  const goesOn = next && chosen === corrected; // not where somebody has chosen another track meanwhile
+  await afterwards(Object.keys(before.before), goesOn ? next.track_id : "", genre, corrected);
 }
 
-async function afterwards(ids, nextId, genre) {
+async function afterwards(ids, nextId, genre, corrected) {
   const query = filter();
   if (!words.includes(genre ?? "")) loadWords();
   if (ids.length > 1 || CHANGING.has(query.get("show") ?? "") || query.get("genre")) {
-    await reload(nextId ?? chosen?.track_id ?? "");
+    await reload(nextId || (chosen?.track_id ?? ""));
     const row = await list.row(list.cursor);
     if (row) {
       choose(row);
@@ -245,9 +247,9 @@ async function afterwards(ids, nextId, genre) {
     } else if (chosen) await refresh(chosen);
     return;
   }
-  const row = list.known(list.cursor);
+  const row = corrected?.track_id === ids[0] ? corrected : null;
   if (nextId) await step(1);
-  if (row && row.track_id === ids[0]) await refresh(row);
+  if (row) await refresh(row);
 }
 
 // What the server now says of a row.
