@@ -48,7 +48,7 @@ def test_odd_entries_become_rejects_or_folders(library):
     (library / "again").symlink_to(library)  # a loop
     found = discover([str(library)])
     assert errors(found)["dangling.mp3"] == ("discover", "UnreadableFile")
-    assert errors(found)["pipe.mp3"] == ("discover", "UnreadableFile")
+    assert errors(found)["pipe.mp3"] == ("discover", "NotAudio")
     assert "folder.mp3/inside.mp3" in ids(found)
     assert len(ids(found)) == len(set(ids(found))) == 5
     assert "a link to nothing" in found.rejections[1].message
@@ -67,6 +67,80 @@ def test_what_systems_leave_behind_is_not_music(library):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_bytes(b"x")
     assert len(ids(discover([str(library)]))) == 4
+
+
+def test_a_folder_keeps_its_own_name_when_a_link_leads_to_it_too(library):
+    (library / "0 first").symlink_to(library / "A")
+    (library / "Zz last").symlink_to(library / "A")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
+
+
+BINS = (
+    "#recycle",
+    "@Recycle",
+    "$RECYCLE.BIN",
+    ".Trash-1000",
+    ".recycle",
+    "#snapshot",
+    ".snapshots",
+    ".zfs/snapshot/daily",
+)
+BINS += (".stversions", ".sync/Archive", "@GMT-2026.01.01-00.00.00", "@eaDir/1.mp3")
+UNFINISHED = (
+    "a.flac.part",
+    "a.mp3.crdownload",
+    "a.mp3.!qB",
+    ".syncthing.a.flac.tmp",
+    ".a.flac.xK3pQ9",
+    "a.mp3.partial",
+)
+UNFINISHED += ("INCOMPLETE~a.mp3", ".a.mp3.icloud", ".a.flac.~1f2e")
+
+
+@pytest.mark.parametrize("name", [*(f"{folder}/old.flac" for folder in BINS), *UNFINISHED])
+def test_bins_snapshots_and_unfinished_downloads_of_other_programs_are_not_music(library, name):
+    for place in (library, library / "A"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x")
+    found = discover([str(library)])
+    assert ids(found) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
+    assert list(errors(found)) == ["B/cover.JPG"]
+    assert ids(discover([str(library / "**" / "*")])) == ["A/1.mp3", "A/2.flac", "B/no suffix"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Vol. 1.part/1.mp3", ".hidden.mp3", "Trash/1.mp3", "(no) part.mp3", ".38 Special.Albums/1.mp3"]
+)
+def test_names_that_only_look_like_those_are_music(library, name):
+    (library / name).parent.mkdir(parents=True, exist_ok=True)
+    (library / name).write_bytes(b"x")
+    assert name in ids(discover([str(library)]))
+
+
+def test_what_the_owner_excludes_is_passed_over(library):
+    assert ids(discover([str(library)], exclude=["*.flac", "/B/"])) == [".38 Special/3.ogg", "A/1.mp3"]
+    assert ids(discover([str(library)], exclude=["*", "!*/", "!*.flac"])) == ["A/2.flac"]
+    assert ids(discover([str(library / "*" / "*")], exclude=["A"])) == ["B/no suffix"]
+    (library / "list.txt").write_text("A/1.mp3\n")
+    assert ids(discover([str(library / "list.txt")], exclude=["A"])) == ["A/1.mp3"]  # named one by one
+
+
+def test_an_ignore_file_holds_below_its_folder_and_the_nearest_one_decides(library):
+    (library / ".genrebeamignore").write_text("# lossless\n*.flac\nB\n")
+    (library / "A" / "more").mkdir()
+    (library / "A" / "more" / "4.flac").write_bytes(b"x")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/1.mp3"]
+    (library / "A" / ".genrebeamignore").write_text("!/2.flac\n1.*\n")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/2.flac"]
+    assert ids(discover([str(library)], exclude=["3.ogg"])) == ["A/2.flac"]
+
+
+def test_invalid_patterns_and_unreadable_ignore_files_end_the_search(library):
+    with pytest.raises(UsageError, match=r"--exclude: not a pattern"):
+        discover([str(library)], exclude=["!"])
+    (library / ".genrebeamignore").mkdir()
+    with pytest.raises(UsageError, match=r"\.genrebeamignore: cannot be read: Is a directory"):
+        discover([str(library)])
 
 
 def test_the_output_folder_is_left_out(library):
