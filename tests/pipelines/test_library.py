@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.library.reach import spread
 from genrebeam.pipelines.storage.places import local_path, path_uri
 
 
@@ -275,3 +276,13 @@ def test_remote_objects_come_through_beams_file_systems(library, monkeypatch):
     assert ids(found) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
     assert found.tracks[1].uri == "fake://bucket/A/1.mp3"
     assert errors(found) == {"B/cover.JPG": ("discover", "NotAudio")}
+
+
+@given(st.integers(0, 500), st.integers(1, 30))
+def test_a_spread_sample_reaches_from_beginning_to_end(length, count):
+    sample = spread(map(str, range(length)), count)
+    assert min(length, count) <= len(sample) < 2 * count or length == len(sample)
+    assert sample == sorted(sample, key=int)
+    if length:
+        assert sample[0] == "0"
+        assert length - 1 - int(sample[-1]) < max(1, length // count)
