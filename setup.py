@@ -49,6 +49,7 @@ setup(
         "google-crc32c>=1.5",  # checksums of TFRecords in C; Beam refuses to write them without
         "click>=8.1",
         "rich>=13",
+        "pathspec>=0.12",  # --exclude and .genrebeamignore
         "jinja2>=3.1",  # the page of `genrebeam report`
     ],
     extras_require={

@@ -19,7 +19,7 @@ class _Refusing:
 
 @contextlib.contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """Let `import` find none of these packages. Whoever has imported one of them before keeps it."""
+    """Let `import` find none of these packages. A caller that has imported one of them before keeps it."""
     refusing = _Refusing(names)
     sys.meta_path.insert(0, refusing)
     try:

@@ -42,7 +42,7 @@ _request = 0  # in the child: the number of what it is asked
 
 
 class _Process(subprocess.Popen[bytes]):
-    """A running child. `is_ready` once it has said so; `is_closed` when `Child.close` has ended it."""
+    """A running child. `is_ready` once it has reported so; `is_closed` when `Child.close` has ended it."""
 
     is_ready = False
     is_closed = False
@@ -334,7 +334,7 @@ def named(function: str) -> Callable[..., Any]:
 
 
 def _filled(fill: Fill | None, start: int, stop: int) -> list[str]:
-    """What the child is told: nothing, or the error that it shall raise."""
+    """The reply to the child: nothing, or the error that it is to raise."""
     assert fill is not None
     try:
         fill(start, stop)

@@ -106,7 +106,7 @@ class AudioStream:
     blocks: Iterator[AudioBlock]
     length_s: float
     stretch: Callable[[float, float], AudioBlock]
-    heard: DecodeProgress = dataclasses.field(default_factory=DecodeProgress)
+    progress: DecodeProgress = dataclasses.field(default_factory=DecodeProgress)
 
 
 class _Forward(soundfile.SoundFile):
@@ -147,54 +147,54 @@ def open_audio(source: str | bytes | os.PathLike[str] | FillingFile) -> Iterator
 def _opened(stored: StoredFile | FillingFile, stack: contextlib.ExitStack) -> AudioStream:
     """The stream of a file; what is opened for it, the stack closes."""
     raw: Any = stored if isinstance(stored, FillingFile) else stack.enter_context(buffered(stored))
-    heard = DecodeProgress()
+    progress = DecodeProgress()
     try:
         file = stack.enter_context(_Forward(raw if raw is stored else os.dup(raw.fileno()), closefd=True))
     except soundfile.LibsndfileError:
-        stream = _open_ffmpeg(raw, stack, heard)
+        stream = _open_ffmpeg(raw, stack, progress)
     else:
         container = _CONTAINERS.get(file.format, file.format.lower())
         codec = "flac" if container == "flac" else _CODECS.get(file.subtype, file.subtype.lower())
-        blocks = _sndfile_blocks(file, raw, stack, heard)
+        blocks = _sndfile_blocks(file, raw, stack, progress)
         length_s = file.frames / file.samplerate
         stretch = functools.partial(_sndfile_stretch, file)
-        stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, heard)
+        stream = AudioStream(container, codec, file.samplerate, file.channels, blocks, length_s, stretch, progress)
     return stream
 
 
 def _sndfile_blocks(
-    file: soundfile.SoundFile, raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgress
+    file: soundfile.SoundFile, raw: BinaryIO, stack: contextlib.ExitStack, progress: DecodeProgress
 ) -> Iterator[AudioBlock]:
     """What libsndfile decodes; where it stops before the file does, FFmpeg's from there on."""
     reason: RuntimeError | None = None
     buffer = np.empty((_BLOCK_SAMPLES, file.channels), np.float32)  # used again: fresh memory is not in any cache
     try:
         while len(samples := file.read(out=buffer)):
-            heard.decoded_s += len(samples) / file.samplerate
+            progress.decoded_s += len(samples) / file.samplerate
             yield AudioBlock(samples, file.samplerate)
-        if _is_complete(file, raw, heard):
+        if _is_complete(file, raw, progress):
             return
     except RuntimeError as error:
         reason = error
-    already_s = heard.decoded_s
+    already_s = progress.decoded_s
     try:
-        blocks = _open_ffmpeg(raw, stack, heard).blocks
-        yield from _after(blocks, already_s, heard)
+        blocks = _open_ffmpeg(raw, stack, progress).blocks
+        yield from _after(blocks, already_s, progress)
     except (NotAudio, DecodeFailed) as error:
-        if not heard.decoded_s:
+        if not progress.decoded_s:
             raise DecodeFailed(str(reason or error)) from error
 
 
-def _is_complete(file: soundfile.SoundFile, raw: BinaryIO, heard: DecodeProgress) -> bool:
+def _is_complete(file: soundfile.SoundFile, raw: BinaryIO, progress: DecodeProgress) -> bool:
     """Whether libsndfile has delivered all that it can be asked for. Raises OSError where the end cannot be read."""
     if file.format in _STREAMED:
         return _is_near_end(raw, _MPEG_TAIL_BYTES if file.format in ("MPEG", "MP3") else _TAIL_BYTES)
-    if not file.frames or file.frames / file.samplerate > heard.decoded_s + _ROUNDING_S:
+    if not file.frames or file.frames / file.samplerate > progress.decoded_s + _ROUNDING_S:
         return False  # a recorder that lost power has left a length of 0; or reading failed on the way
     # Of the last chunk that the log speaks of, which is that of the samples.
     for promised, there in [tuple(map(int, found)) for found in _CUT.findall(file.extra_info)][-1:]:
         if 0 < there < promised and (promised < _PLACEHOLDER_BYTES or file.format == "RF64"):
-            heard.expected_s = heard.decoded_s * promised / there
+            progress.expected_s = progress.decoded_s * promised / there
     return True
 
 
@@ -206,9 +206,9 @@ def _sndfile_stretch(file: soundfile.SoundFile, at_s: float, duration_s: float) 
     return AudioBlock(samples[first - start :], file.samplerate)
 
 
-def _after(blocks: Iterator[AudioBlock], already_s: float, heard: DecodeProgress) -> Iterator[AudioBlock]:
+def _after(blocks: Iterator[AudioBlock], already_s: float, progress: DecodeProgress) -> Iterator[AudioBlock]:
     """Blocks without those samples that the first decoder delivered."""
-    heard.decoded_s = 0.0
+    progress.decoded_s = 0.0
     at_s = 0.0
     for block in blocks:
         skip = round((already_s - at_s) * block.sample_rate_hz)
@@ -217,7 +217,7 @@ def _after(blocks: Iterator[AudioBlock], already_s: float, heard: DecodeProgress
             yield block
         elif skip < len(block.samples):
             yield AudioBlock(block.samples[skip:], block.sample_rate_hz)
-    heard.decoded_s = max(already_s, at_s)
+    progress.decoded_s = max(already_s, at_s)
 
 
 def _is_near_end(raw: BinaryIO, tail_bytes: int) -> bool:
@@ -233,7 +233,7 @@ def _is_near_end(raw: BinaryIO, tail_bytes: int) -> bool:
     return False
 
 
-def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgress) -> AudioStream:
+def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, progress: DecodeProgress) -> AudioStream:
     import av  # a tenth of a second, and most libraries never need it
 
     raw.seek(0)
@@ -256,10 +256,10 @@ def _open_ffmpeg(raw: BinaryIO, stack: contextlib.ExitStack, heard: DecodeProgre
         _FFMPEG_CODECS.get(context.name, context.name),
         int(context.sample_rate or 0),
         int(context.channels or 0),
-        _ffmpeg_blocks(container, stream, length_s, heard),
+        _ffmpeg_blocks(container, stream, length_s, progress),
         length_s,
         functools.partial(_ffmpeg_stretch, container, stream),
-        heard,
+        progress,
     )
 
 
@@ -289,17 +289,17 @@ def _ffmpeg_stretch(container: Any, stream: Any, at_s: float, duration_s: float)
     return AudioBlock(np.concatenate(parts, axis=1)[:, skip : skip + round(duration_s * rate)].T, rate)
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: DecodeProgress) -> Iterator[AudioBlock]:
+def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, progress: DecodeProgress) -> Iterator[AudioBlock]:
     """Frames of an FFmpeg stream gathered into blocks. Damaged packets are passed over, as players do."""
     import av
 
-    heard.expected_s = length_s
+    progress.expected_s = length_s
     pending: list[NDArray[np.float32]] = []
     pending_samples, shape = 0, (0, 0)
-    for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, heard):
+    for frame in _ffmpeg_frames(container, stream, av.error.FFmpegError, progress):
         samples = _frame_samples(frame)
         frame_shape = (len(samples), int(frame.sample_rate))
-        heard.decoded_s += samples.shape[1] / frame_shape[1]
+        progress.decoded_s += samples.shape[1] / frame_shape[1]
         if pending and (frame_shape != shape or pending_samples >= _BLOCK_SAMPLES):
             yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
             pending, pending_samples = [], 0
@@ -310,7 +310,9 @@ def _ffmpeg_blocks(container: Any, stream: Any, length_s: float, heard: DecodePr
         yield AudioBlock(np.concatenate(pending, axis=1).T, shape[1])
 
 
-def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], heard: DecodeProgress) -> Iterator[Any]:
+def _ffmpeg_frames(
+    container: Any, stream: Any, ffmpeg_error: type[Exception], progress: DecodeProgress
+) -> Iterator[Any]:
     bad = delivered = lost_bytes = 0
     read_bytes, read_ticks, end = 0, 0, None
     # Of the stream and in seconds, once: fractions for each packet take as long as half the decoding.
@@ -343,7 +345,7 @@ def _ffmpeg_frames(container: Any, stream: Any, ffmpeg_error: type[Exception], h
                     raise DecodeFailed(f"more than {bad - 1} damaged packets ({_reason(error)})") from error
     finally:
         if container.format.name in _GUESSED_DURATION and read_bytes:
-            heard.expected_s = read_ticks * tick_s * (1 + lost_bytes / read_bytes)
+            progress.expected_s = read_ticks * tick_s * (1 + lost_bytes / read_bytes)
 
 
 def _frame_samples(frame: Any) -> NDArray[np.float32]:

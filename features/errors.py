@@ -63,7 +63,7 @@ class UnreadableFile(TransientError):
 
 
 def unreadable(error: OSError) -> UnreadableFile:
-    """What the operating system said of a file, without its path, which the caller knows."""
+    """What the operating system reported of a file, without its path, which the caller knows."""
     return UnreadableFile(error.strerror or str(error))
 
 

@@ -160,7 +160,7 @@ def _decoded(
         raise DecodeFailed(f"a {info.codec} stream of which nothing can be decoded")
     if duration_s < limits.min_duration_s:
         raise TooShort(f"{duration_s:.2f} s of audio, at least {limits.min_duration_s:g} s are needed")
-    yield dataclasses.replace(info, duration_s=duration_s, undecoded_s=round(stream.heard.undecoded_s, 3))
+    yield dataclasses.replace(info, duration_s=duration_s, undecoded_s=round(stream.progress.undecoded_s, 3))
 
 
 def extract(

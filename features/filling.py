@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 _BLOCK_BYTES = 1 << 16
-# Whoever reads on gets as much again as he has had in a row: a decoder that cannot seek reads everything, and a hundred
-# requests take longer than their bytes.
+# A reader that goes on is given as much again as it has read in a row: a decoder that cannot seek reads everything, and
+# a hundred requests take longer than their bytes.
 _LARGEST_BYTES = 1 << 24
 
 Fill = Callable[[int, int], None]
@@ -28,7 +28,7 @@ def sought(offset: int, whence: int, *, at: int, size: int) -> int:
 class StoredFile(io.FileIO):
     """A file that keeps the error with which the system refused to read it, as `failed`.
 
-    Whoever parses it takes that for the end of the file, or for damage, which it is not.
+    A parser takes that for the end of the file, or for damage, which it is not.
     """
 
     failed: Exception | None = None

@@ -258,11 +258,13 @@ def with_export(bundle: Bundle, network: keras.Model, music: Sequence[NDArray[np
     """
     from genrebeam.model.export import export
 
-    said = export(network, bundle.projection(), bundle.front_end, bundle.path, music)
-    is_good = said["same_first_answer"] >= _SAME_ANSWERS
+    compared = export(network, bundle.projection(), bundle.front_end, bundle.path, music)
+    is_good = compared["same_first_answer"] >= _SAME_ANSWERS
     if not is_good:
-        logger.warning("%s: answers otherwise than %s, so TensorFlow will run this bundle: %s", NETWORK, MODEL, said)
-    return dataclasses.replace(bundle, is_exported=is_good, provenance={**bundle.provenance, "export": said})
+        logger.warning(
+            "%s: answers otherwise than %s, so TensorFlow will run this bundle: %s", NETWORK, MODEL, compared
+        )
+    return dataclasses.replace(bundle, is_exported=is_good, provenance={**bundle.provenance, "export": compared})
 
 
 def save_learned(
@@ -328,11 +330,11 @@ def fingerprint(bundle: Bundle) -> str:
     _add_network(digest, bundle.path / MODEL)
     if bundle.is_exported:
         digest.update(hashlib.sha256(_read(bundle.path / NETWORK)).digest())
-    said = dataclasses.asdict(bundle.calibration)
+    calibration = dataclasses.asdict(bundle.calibration)
     for name in ("genre_offsets", "further"):  # bundles from before there were any keep their fingerprints
-        if said[name] == getattr(UNCALIBRATED, name):
-            del said[name]
-    meaning = {"labels": bundle.labels, "front_end": bundle.front_end.fingerprint(), "calibration": said}
+        if calibration[name] == getattr(UNCALIBRATED, name):
+            del calibration[name]
+    meaning = {"labels": bundle.labels, "front_end": bundle.front_end.fingerprint(), "calibration": calibration}
     if bundle.embedding is not None:
         meaning["embedding"] = dataclasses.asdict(bundle.embedding)
     digest.update(json.dumps(meaning, sort_keys=True).encode())

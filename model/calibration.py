@@ -54,10 +54,12 @@ def track_scores(logits: Iterable[NDArray[np.float32]], calibration: Calibration
     return np.stack([chunk_scores(track, calibration).mean(axis=0) for track in logits])
 
 
-def said(heard: Sequence[ScoredTrack], calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def predicted(
+    tracks: Sequence[ScoredTrack], calibration: Calibration
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The scores that tagging gives tracks: float32 [tracks, genres], and "none of these" float32 [tracks] on the scale
     where UNKNOWN is the line."""
-    scores = track_scores((track.logits for track in heard), calibration)
+    scores = track_scores((track.logits for track in tracks), calibration)
     return as_answers(scores[:, :-1], calibration.further), on_the_line(scores[:, -1], calibration.unknown_threshold)
 
 
@@ -94,14 +96,14 @@ def fit_pair(
     # The chunks of all tracks, one below the other, each with its track's best genre.
     chunks, shown = np.concatenate(logits), best.repeat(lengths)
     offsets = np.array(calibration.genre_offsets or np.zeros(claimed.shape[1]), np.float32)
-    said = np.stack([chunks[np.arange(len(shown)), shown] + offsets[shown], chunks[:, -1]], axis=1)
+    chosen = np.stack([chunks[np.arange(len(shown)), shown] + offsets[shown], chunks[:, -1]], axis=1)
     starts = np.r_[0, lengths[:-1].cumsum()]
 
     def pair(values: NDArray[np.float64]) -> Calibration:
         return Calibration(round(math.exp(min(max(float(values[0]), -3.0), 3.0)), 4), round(float(values[1]), 4))
 
     def loss(values: NDArray[np.float64]) -> float:
-        scores = chunk_scores(said, pair(values))[:, 0]
+        scores = chunk_scores(chosen, pair(values))[:, 0]
         return -_likelihood(np.add.reduceat(scores, starts) / lengths, true)
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
@@ -124,9 +126,9 @@ def fit_further(scores: NDArray[np.float32], claimed: NDArray[np.float32]) -> fl
     return round(float(minimize_scalar(lambda power: -_likelihood(votes**power, true), bounds=(1, 4)).x), 4)
 
 
-def _likelihood(said: NDArray[Any], true: NDArray[Any]) -> float:
-    """The mean log-likelihood of `true` under the probabilities `said`."""
-    sure = np.clip(said, 1e-6, 1 - 1e-6)
+def _likelihood(probabilities: NDArray[Any], true: NDArray[Any]) -> float:
+    """The mean log-likelihood of `true` under the `probabilities`."""
+    sure = np.clip(probabilities, 1e-6, 1 - 1e-6)
     return float((true * np.log(sure) + (1 - true) * np.log1p(-sure)).mean())
 
 
@@ -160,10 +162,10 @@ def fit_order(
     return tuple(round(float(offset) * calibration.temperature, 4) for offset in found)
 
 
-def claimed_matrix(heard: Sequence[ScoredTrack], genres: int) -> NDArray[np.float32]:
+def claimed_matrix(tracks: Sequence[ScoredTrack], genres: int) -> NDArray[np.float32]:
     """float32 [tracks, genres]: 1 for each genre claimed of a track."""
-    matrix = np.zeros((len(heard), genres), np.float32)
-    for row, track in zip(matrix, heard, strict=True):
+    matrix = np.zeros((len(tracks), genres), np.float32)
+    for row, track in zip(matrix, tracks, strict=True):
         row[list(track.claimed)] = 1
     return matrix
 
@@ -188,32 +190,34 @@ def fit_unknown(scores: NDArray[np.float32], known: NDArray[np.bool_], min_confi
     return round(min(max(line, 0.01), 0.5), 4)
 
 
-def fit(heard: Sequence[ScoredTrack], genres: int) -> Calibration:
+def fit(tracks: Sequence[ScoredTrack], genres: int) -> Calibration:
     """The calibration of a network, fitted on held-out tracks."""
-    known = [track for track in heard if track.claimed]
+    known = [track for track in tracks if track.claimed]
     fitted = fit_confidence([track.logits for track in known], claimed_matrix(known, genres))
-    is_known = np.array([bool(track.claimed) for track in heard])
-    line = fit_unknown(track_scores((track.logits for track in heard), fitted), is_known, MIN_CONFIDENCE)
+    is_known = np.array([bool(track.claimed) for track in tracks])
+    line = fit_unknown(track_scores((track.logits for track in tracks), fitted), is_known, MIN_CONFIDENCE)
     return dataclasses.replace(fitted, unknown_threshold=line)
 
 
 def cross_fitted(
-    heard: Sequence[ScoredTrack], genres: int, judged_on: Sequence[ScoredTrack] | None = None
+    tracks: Sequence[ScoredTrack], genres: int, judged_on: Sequence[ScoredTrack] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The same as `said`, by what was fitted on the other half of the artists.
+    """The same as `predicted`, by what was fitted on the other half of the artists.
 
     Args:
         judged_on: the same tracks with other logits (such as a lowpass), which are scored in place of those that are
             fitted on.
     """
     # By a hash of their own: by that of the folds, each half would be other networks' tracks.
-    half = np.array([position(track.group, "half") < 0.5 for track in heard])
-    scores, unknown = np.zeros((len(heard), genres), np.float32), np.zeros(len(heard), np.float32)
+    half = np.array([position(track.group, "half") < 0.5 for track in tracks])
+    scores, unknown = np.zeros((len(tracks), genres), np.float32), np.zeros(len(tracks), np.float32)
     for side in (False, True):
-        other = [track for track, at in zip(heard, half, strict=True) if at != side and track.claimed]
-        fitted_on = [track for track, at in zip(heard, half, strict=True) if at != side] if other else list(heard)
+        other = [track for track, at in zip(tracks, half, strict=True) if at != side and track.claimed]
+        fitted_on = [track for track, at in zip(tracks, half, strict=True) if at != side] if other else list(tracks)
         judged = np.flatnonzero(half == side)
         if not len(judged):
             continue
-        scores[judged], unknown[judged] = said([(judged_on or heard)[int(i)] for i in judged], fit(fitted_on, genres))
+        scores[judged], unknown[judged] = predicted(
+            [(judged_on or tracks)[int(i)] for i in judged], fit(fitted_on, genres)
+        )
     return scores, unknown

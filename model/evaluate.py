@@ -17,7 +17,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.mel import bands_below
 from genrebeam.model import shardset
 from genrebeam.model.bundle import Bundle, load_model
-from genrebeam.model.calibration import ScoredTrack, claimed_matrix, said
+from genrebeam.model.calibration import ScoredTrack, claimed_matrix, predicted
 from genrebeam.model.dataset import chunk_logits
 from genrebeam.model.shardset import ShardSet
 from genrebeam.model.splits import normal_group
@@ -88,7 +88,7 @@ def measure(
         trained_groups: artists in the training data, for the figure without them.
     """
     is_known = np.array([bool(track.claimed) for track in heard])
-    scores, unknown = judged or said(heard, calibration)
+    scores, unknown = judged or predicted(heard, calibration)
     known = _known_tracks([track for track in heard if track.claimed], scores[is_known])
     groups = np.array([normal_group(track.group) for track in known.tracks])
     confidence = scores.max(axis=1)
@@ -266,7 +266,7 @@ def answers(
 
     Args:
         scores: float32 [tracks, genres], and
-        unknown: float32 [tracks], as `said` or `cross_fitted` have it.
+        unknown: float32 [tracks], as `predicted` or `cross_fitted` have it.
     """
     best = scores.argmax(axis=1)
     right = [genre in track.claimed if track.claimed else None for genre, track in zip(best, heard, strict=True)]
@@ -329,9 +329,9 @@ def _per_genre(
     """Of tracks that are of a genre in the first place, how many are right; of its answers, how many are right."""
     rows = {}
     for index, label in enumerate(labels):
-        of, said = first == index, answers == index
+        of, chosen = first == index, answers == index
         recall = float(right[of].mean()) if of.any() else 0.0
-        precision = float(right[said].mean()) if said.any() else 0.0
+        precision = float(right[chosen].mean()) if chosen.any() else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         rows[label] = {"tracks": int(of.sum()), "precision": precision, "recall": recall, "f1": f1}
     return rows
@@ -363,9 +363,9 @@ def reliability(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> di
     for index in range(_BINS):
         inside = bins == index
         if inside.any():
-            said, true = float(confidence[inside].mean()), float(right[inside].mean())
-            error += abs(said - true) * float(inside.mean())
-            curve.append({"tracks": int(inside.sum()), "confidence": said, "accuracy": true})
+            stated, true = float(confidence[inside].mean()), float(right[inside].mean())
+            error += abs(stated - true) * float(inside.mean())
+            curve.append({"tracks": int(inside.sum()), "confidence": stated, "accuracy": true})
     return {"ece": error, "curve": curve}
 
 

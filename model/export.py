@@ -52,7 +52,7 @@ def export(
         segments = segments_of(log_mel, front_end)
         logits = network.predict_on_batch(segments[np.newaxis])[0]
         heard = audible(chunks_of(log_mel, front_end), front_end)
-        logits, exported = (said[heard if heard.any() else ...] for said in (logits, lite(segments)[:, :labels]))
+        logits, exported = (output[heard if heard.any() else ...] for output in (logits, lite(segments)[:, :labels]))
         differences.append(np.abs(logits - exported).max())
         same.append(logits.mean(axis=0)[:-1].argmax() == exported.mean(axis=0)[:-1].argmax())
     partial.replace(folder / NETWORK)
@@ -75,11 +75,11 @@ def _function(network: keras.Model, projection: Projection | None, front_end: Fr
     shape = (SEGMENTS, front_end.chunk_step_frames, front_end.mel_bands)
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="levels")])
-    def said(levels: Any) -> Any:
+    def answers(levels: Any) -> Any:
         answers = whole(levels[tf.newaxis], training=False)
         if projection is None:
             return answers[0]
         logits, knowledge = answers
         return tf.concat([logits[0], tf.matmul(knowledge[0], projection.kernel) + projection.bias], axis=1)
 
-    return said
+    return answers

@@ -54,25 +54,25 @@ class LiteNetwork:
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise BundleError(f"{file}: LiteRT cannot load it: {reason[-200:]}; copy the bundle again") from error
-        (takes,), (gives,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        self._levels, self._said = takes["index"], gives["index"]
+        (input_,), (output,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._input, self._output = input_["index"], output["index"]
         wanted = (SEGMENTS, front_end.chunk_step_frames, front_end.mel_bands)
-        if tuple(takes["shape"]) != wanted or takes["dtype"] != np.uint8 or len(gives["shape"]) != 2:
-            raise BundleError(f"{file}: takes {tuple(takes['shape'])}, but the front end has batches of {wanted}")
-        self.columns = int(gives["shape"][1])
+        if tuple(input_["shape"]) != wanted or input_["dtype"] != np.uint8 or len(output["shape"]) != 2:
+            raise BundleError(f"{file}: takes {tuple(input_['shape'])}, but the front end has batches of {wanted}")
+        self.columns = int(output["shape"][1])
 
     def __call__(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
         chunks = len(segments) - self._overlap
-        said = np.empty((chunks, self.columns), np.float32)
+        outputs = np.empty((chunks, self.columns), np.float32)
         for start in range(0, chunks, SEGMENTS - self._overlap):
             some = segments[start : start + SEGMENTS]
             if len(some) < SEGMENTS:  # what a chunk is does not depend on the others of its batch
                 some = np.concatenate([some, np.zeros((SEGMENTS - len(some), *some.shape[1:]), np.uint8)])
-            self._interpreter.set_tensor(self._levels, some)
+            self._interpreter.set_tensor(self._input, some)
             self._interpreter.invoke()
-            rows = said[start : start + SEGMENTS - self._overlap]
-            rows[:] = self._interpreter.get_tensor(self._said)[: len(rows)]
-        return said
+            rows = outputs[start : start + SEGMENTS - self._overlap]
+            rows[:] = self._interpreter.get_tensor(self._output)[: len(rows)]
+        return outputs
 
 
 @contextlib.contextmanager

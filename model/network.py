@@ -292,18 +292,18 @@ def build_cnn(
     x = layers.Activation("relu", name="hidden_relu")(x)
     by_statistics = layers.Dropout(min(0.5, dropout * 5 / 3), name="hidden_dropout")(x)
 
-    said: dict[str, list[Any]] = {}
+    outputs: dict[str, list[Any]] = {}
     for head, size in {GENRES: len(labels) + 1, **(heads or {})}.items():
-        said[head] = [
+        outputs[head] = [
             layers.Dense(size, name=f"{member}_{head}")(features)
             for member, features in zip(MEMBERS, (by_convolution, by_statistics), strict=True)
         ]
-    logits = Unfold(name=GENRES)([MeanOpinion(name=f"{GENRES}_together")(said[GENRES]), windows])
+    logits = Unfold(name=GENRES)([MeanOpinion(name=f"{GENRES}_together")(outputs[GENRES]), windows])
     members = {
         head: keras.ops.stack(
             [Unfold(name=f"{m}_{head}_of_chunks")([x, windows]) for m, x in zip(MEMBERS, parts, strict=True)], axis=2
         )
-        for head, parts in said.items()
+        for head, parts in outputs.items()
     }
     return Network(keras.Model(levels, logits, name="genrebeam_cnn"), keras.Model(levels, members))
 

@@ -92,15 +92,17 @@ class BundlePredictor:
             self.on_gpu = bool(_gpus())
 
     def predict(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        said = self._network(segments)
-        logits, embedding = np.split(said, [said.shape[1] - (self.embedding.size if self.embedding else 0)], axis=1)
+        outputs = self._network(segments)
+        logits, embedding = np.split(
+            outputs, [outputs.shape[1] - (self.embedding.size if self.embedding else 0)], axis=1
+        )
         if self.head is not None:
             logits = self.head.logits(embedding)
         return np.concatenate([chunk_scores(logits, self.calibration), embedding], axis=1)
 
 
 def runtime_of(bundle: Bundle) -> str:
-    """The module that running its network will import, for who wants it imported before: forks do."""
+    """The module that running its network will import, for a process that imports it before it forks."""
     return lite.RUNTIME if _can_run_lite(bundle) and not _may_have_gpu() else _TENSORFLOW
 
 
@@ -146,17 +148,17 @@ class TensorFlowNetwork:
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
         def answers(segments: Any) -> Any:
-            said = network(segments[tf.newaxis], training=False)
+            outputs = network(segments[tf.newaxis], training=False)
             if projection is None:
-                return said[0]
-            logits, knowledge = said
+                return outputs[0]
+            logits, knowledge = outputs
             return tf.concat([logits[0], tf.matmul(knowledge[0], projection.kernel) + projection.bias], axis=1)
 
         self.answers = answers
 
     def __call__(self, segments: NDArray[np.uint8]) -> NDArray[np.float32]:
-        said: NDArray[np.float32] = self.answers(segments).numpy()
-        return said
+        outputs: NDArray[np.float32] = self.answers(segments).numpy()
+        return outputs
 
 
 class PlaceholderPredictor:
@@ -186,13 +188,13 @@ class PlaceholderPredictor:
         energy = windows.mean(axis=-1)
         exponential = np.exp((energy - energy.max(axis=1, keepdims=True)) / 16)
         shares = exponential / exponential.sum(axis=1, keepdims=True)
-        said = [shares, np.zeros_like(shares[:, :1])]
+        outputs = [shares, np.zeros_like(shares[:, :1])]
         if self.embedding is not None:
             bands = np.array_split(np.arange(segments.shape[2]), self.embedding.size)
             of_segment = np.stack([segments[..., band].mean(axis=(1, 2)) for band in bands], axis=1)
             windows = np.lib.stride_tricks.sliding_window_view(of_segment, self.front_end.segments_per_chunk, axis=0)
-            said.append(windows.mean(axis=-1) * self.embedding.scale / 2)
-        return np.concatenate(said, axis=1).astype(np.float32)
+            outputs.append(windows.mean(axis=-1) * self.embedding.scale / 2)
+        return np.concatenate(outputs, axis=1).astype(np.float32)
 
 
 Key = TypeVar("Key")
@@ -273,7 +275,7 @@ class BatchedScorer(Generic[Key]):
         if self._owners:
             shares, self._owners, self._used = self._owners, [], 0
             if self._thread is None:
-                yield from _hand_out(self._predictor.predict(self._batch), shares)
+                yield from _distribute(self._predictor.predict(self._batch), shares)
                 return
             self._running = self._thread.submit(self._predictor.predict, self._batch.copy()), shares
 
@@ -282,10 +284,10 @@ class BatchedScorer(Generic[Key]):
         if self._running is None:
             return
         (running, shares), self._running = self._running, None
-        yield from _hand_out(running.result(), shares)
+        yield from _distribute(running.result(), shares)
 
 
-def _hand_out(scores: NDArray[np.float32], shares: list[_Share[Key]]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+def _distribute(scores: NDArray[np.float32], shares: list[_Share[Key]]) -> Iterator[tuple[Key, NDArray[np.float32]]]:
     """Give tracks the scores of a batch; yield those that have all theirs."""
     for share in shares:
         track = share.track

@@ -112,8 +112,8 @@ def train(
         callbacks: further Keras callbacks, such as a progress bar.
 
     Raises:
-        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way; `init`, or whoever
-            made the targets, has heard the tracks that are held out.
+        UsageError: a split there is not, no labelled tracks, another run's checkpoint in the way; `init`, or the
+            network that made the targets, has heard the tracks that are held out.
         BundleError: `init` was made for another front end.
     """
     folder = Path(output)
@@ -217,11 +217,11 @@ def words_loss(smoothing: float) -> Callable[[Any, Any], Any]:
     return loss
 
 
-def numbers_loss(targets: Any, said: Any) -> Any:
+def numbers_loss(targets: Any, predicted: Any) -> Any:
     """The loss over targets of `dataset.pack_numbers`: the mean squared error of all members, float [batch, chunks]."""
     ops = keras.ops
-    wanted, known = targets[:, None, None, :-1], targets[:, None, -1]
-    return known * ops.sum(ops.mean(ops.square(said - wanted), axis=-1), axis=-1)
+    true, known = targets[:, None, None, :-1], targets[:, None, -1]
+    return known * ops.sum(ops.mean(ops.square(predicted - true), axis=-1), axis=-1)
 
 
 def chunk_accuracy(targets: Any, logits: Any) -> Any:
@@ -312,7 +312,7 @@ def _survey(shards: ShardSet, config: TrainConfig, targets: Targets | None) -> _
                     counts[head] += [*(claimed / max(claimed.sum(), 1)), float(not claimed.any())]
     if heard_of:
         raise UsageError(
-            f"--targets: whoever made them was trained on {len(heard_of)} tracks that are held out, such as "
+            f"--targets: the network that made them was trained on {len(heard_of)} tracks that are held out, such as "
             f"{heard_of[0]}; nothing could be measured on those"
         )
     for head, labels in {GENRES: shards.labels, **(targets.bundled if targets else {})}.items():
@@ -432,9 +432,9 @@ def _must_not_have_heard(bundle: Bundle, shards: ShardSet, config: TrainConfig) 
         return
     if config.fold is not None:
         if tuple(recipe.get("fold") or ()) != config.fold:
-            told = "{}/{}".format(*config.fold)
+            fold = "{}/{}".format(*config.fold)
             raise UsageError(
-                f"{bundle.path}: has heard tracks of fold {told}; give a bundle trained with --fold {told}"
+                f"{bundle.path}: has heard tracks of fold {fold}; give a bundle trained with --fold {fold}"
             )
     elif config.valid_split in recipe.get("splits", ()):
         raise UsageError(

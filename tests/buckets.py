@@ -1,4 +1,4 @@
-"""Object stores for tests, over HTTP on this machine: S3 by moto, Google Cloud Storage by a small imitation.
+"""Object stores for tests, over HTTP on this machine: S3 by moto, Google Cloud Storage by a small emulator.
 
 Both stand behind `Moods`, which makes them misbehave: others write just before us, answers get lost, puts are refused.
 """
@@ -258,7 +258,7 @@ class S3Bucket:
 
 
 class GcsBucket:
-    """The same for the imitation."""
+    """The same for the emulator."""
 
     scheme = "gs"
 

@@ -77,7 +77,9 @@ def command(
         whole = evaluate.listen(loaded, dataset, split) if fit and lowpass_hz else heard
         first = loaded[0]
         fitted = calibration.fit(whole, len(first.labels)) if fit else first.calibration
-        judged = calibration.cross_fitted(whole, len(first.labels), heard) if fit else calibration.said(heard, fitted)
+        judged = (
+            calibration.cross_fitted(whole, len(first.labels), heard) if fit else calibration.predicted(heard, fitted)
+        )
         measured = evaluate.measure(
             heard,
             first.labels,

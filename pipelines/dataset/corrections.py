@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.ledger import Place, newest_results
+from genrebeam.pipelines.dataset.names import rows_named
 from genrebeam.pipelines.dataset.schema import storable
-from genrebeam.pipelines.storage.places import path_uri
 
 _LONGEST = 200  # characters of a genre
 
@@ -114,12 +113,6 @@ def words_of(genre: str) -> tuple[str, ...]:
 
 def _track_named(dataset: Dataset, track: str) -> str:
     rows = newest_results(dataset, ["track_id", "uri"])
-    track_ids = rows["track_id"].to_pylist()
-    if track in track_ids:
-        return track
-    names = {track, path_uri(os.path.abspath(track))}
-    for track_id, uri in zip(track_ids, rows["uri"].to_pylist(), strict=True):
-        if uri in names:
-            return track_id
-    name = track or "a track without a name"
-    raise UsageError(f"{name}: no result of it in {dataset}; give its path, or its track_id as results have it")
+    (row,) = rows_named([track], rows, where=str(dataset))
+    track_id: str = rows["track_id"][row].as_py()
+    return track_id

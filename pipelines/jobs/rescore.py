@@ -61,7 +61,7 @@ def _rescored(rows: pa.Table, bundle: Bundle, run_id: str, uris: Iterable[str], 
     scores = score_stored(embeddings_of(rows), space, head, bundle.calibration)
     votes = vote_stored(scores, bundle.labels, bundle.calibration, top_k=top_k)
     now = dt.datetime.now(dt.timezone.utc)
-    said: dict[str, list[Any]] = {
+    computed: dict[str, list[Any]] = {
         "uri": list(uris),
         "genre": [vote.genre for vote in votes],
         "confidence": [vote.confidence for vote in votes],
@@ -78,8 +78,8 @@ def _rescored(rows: pa.Table, bundle: Bundle, run_id: str, uris: Iterable[str], 
     }
     columns = []
     for field in RESULTS:
-        if field.name in said:
-            columns.append(pa.array(said[field.name], field.type))
+        if field.name in computed:
+            columns.append(pa.array(computed[field.name], field.type))
         elif field.name in constant:
             columns.append(pa.repeat(pa.scalar(constant[field.name], field.type), len(rows)))
         elif field.name in _UNHEARD:

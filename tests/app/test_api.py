@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
+import unicodedata
 import urllib.parse
 import wave
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synth
+import tagfiles
 
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.dataset.corrections import read_corrections
+from genrebeam.pipelines.dataset.schema import storable
 
 from .conftest import SONGS, serving
 
@@ -94,6 +100,34 @@ def test_a_missing_drive_is_a_sentence_and_plays_when_it_is_back(library, tmp_pa
         (tmp_path / "away").rename(music)
         for path in (of("/sound/", SONGS[0]), of("/api/picture/", SONGS[0]), of("/sound/", SONGS[2])):
             assert served.ask(path).status == 200
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.mp3", "Beyonce\u0301/De\u0301ja\u0300.mp3".encode(), b"$HOME #1?%41 <i>&.mp3", b"a\\b.mp3"]
+)
+def test_names_of_any_kind_play_and_are_drawn(library, tmp_path, name):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/music/" + name))
+    path.parent.mkdir(parents=True)
+    shutil.copyfile(library / "music" / SONGS[0], path)
+    track_id = storable(os.fsdecode(name))
+    tagfiles.results(tmp_path / "out", {path: [("rock", 0.9)]}, root=tmp_path / "music", track_ids=[track_id])
+    with serving(tmp_path / "out") as served:
+        assert [row["track_id"] for row in served.ask("/api/tracks").json["tracks"]] == [track_id]
+        for asked in {track_id, unicodedata.normalize("NFC", track_id)}:
+            assert served.ask(of("/sound/", asked)).status == served.ask(of("/api/picture/", asked)).status == 200
+            assert served.ask(of("/api/tracks/", asked, "/genre"), "PUT", {"genre": "Pop"}).status == 200
+        assert read_corrections(tmp_path / "out").keys() == {track_id}
+
+
+def test_a_track_that_a_manifest_calls_otherwise_plays_where_a_run_has_read_its_library(library, tmp_path):
+    song = shutil.copyfile(library / "music" / SONGS[0], tmp_path / "0815.mp3")
+    tagfiles.results(tmp_path / "out", {song: [("rock", 0.9)]}, root=tmp_path, track_ids=["The song"])
+    with serving(tmp_path / "out") as served:
+        assert "outside of their library" in served.ask("/sound/The%20song").json["error"]
+    report = {"config": {"libraries": [str(tmp_path)]}}
+    (tmp_path / "out" / "run-1.json").write_text(json.dumps(report))
+    with serving(tmp_path / "out") as served:
+        assert served.ask("/sound/The%20song").status == 200
 
 
 @pytest.mark.parametrize("track_id", ["passwd.mp3", "etc/passwd", "../secret.txt", "a/b.mp3"])

@@ -222,7 +222,7 @@ def test_known_artists_are_told_from_new_ones():
 
 
 def asked(tracks):
-    return evaluate.answers(tracks, LABELS, *calibration.said(tracks, UNCALIBRATED))
+    return evaluate.answers(tracks, LABELS, *calibration.predicted(tracks, UNCALIBRATED))
 
 
 def test_answers_name_what_is_claimed_and_said_of_each_track():
