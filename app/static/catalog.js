@@ -63,6 +63,7 @@ function showFilter() {
   for (const head of $("heads").querySelectorAll("button")) {
     const on = head.dataset.order === order;
     head.dataset.sorted = on ? (query.get("descending") ? "down" : "up") : "";
+    head.parentElement.setAttribute("aria-sort", !on ? "none" : query.get("descending") ? "descending" : "ascending");
     head.setAttribute("aria-label", `Sort by ${head.textContent}${on ? (query.get("descending") ? ", now descending" : ", now ascending") : ""}`);
   }
   const chips = [];
@@ -174,7 +175,9 @@ function showWords() {
       ),
     ),
   );
+  const focused = [...$("words").children].indexOf(document.activeElement);
   $("words").replaceChildren(...buttons);
+  if (focused >= 0) buttons[Math.min(focused, buttons.length - 1)].focus();
 }
 
 function showDetails(found) {
@@ -341,7 +344,7 @@ $("q").addEventListener("input", () => {
 });
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
-  $("list").focus();
+  $("grid").focus();
 });
 $("show").addEventListener("change", () => narrow({ show: $("show").value, order: $("show").value === "check" ? "match" : "", descending: "" }));
 $("genre").addEventListener("change", () => narrow({ genre: $("genre").value }));

@@ -278,6 +278,25 @@ def test_ten_tracks_by_keys_alone(open_page, fresh):
     page.get_by_role("heading", name="Keys").wait_for()
 
 
+def test_focus_stays_where_it_was_and_a_screen_reader_hears_of_rows(open_page, fresh):
+    page = open_page(track("Many/00.mp3"))
+    heading(page, "00")
+    button = page.locator("#words").get_by_role("button", name="Folk")
+    button.focus()
+    page.keyboard.press("Enter")
+    heading(page, "01")
+    assert said(fresh, "Many/00.mp3") == ("Folk", "Ada")
+    assert button.evaluate("button => button === document.activeElement")
+    grid = page.get_by_role("grid", name="Tracks")
+    page.locator("#row-1").click()
+    heading(page, "second [x]_*")
+    assert grid.evaluate("grid => grid === document.activeElement")
+    assert grid.get_attribute("aria-activedescendant") == "row-1" and grid.get_attribute("aria-rowcount") == "18"
+    assert page.get_by_role("columnheader", name="Sure").get_attribute("aria-sort") == "ascending"
+    for name in ("Search artist, title, album and path", "Show", "Genre", "Whom a correction is for"):
+        page.get_by_label(name, exact=True).wait_for()
+
+
 def test_a_track_whose_file_is_gone_gets_a_sentence_and_can_be_corrected(open_page, fresh):
     page = open_page(track(SONGS[3]))
     page.locator("#facts .error").wait_for()
