@@ -277,7 +277,10 @@ def _names_from_paths(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     def without(names: pa.Array, pattern: str) -> pa.Array:
         return pc.replace_substring_regex(names, pattern=f"(?s){pattern}", replacement="")
 
-    path = columns["track_id"]
+    silent = pc.is_null(columns["artist"])
+    for name in ("album", "title"):
+        silent = pc.or_(silent, pc.is_null(columns[name]))
+    path = columns["track_id"].filter(silent)  # of most libraries few
     folder = without(path, "/?[^/]*$")
     above = without(folder, "/?[^/]*$")
     last, last_above = without(folder, "^.*/"), without(above, "^.*/")
@@ -287,7 +290,10 @@ def _names_from_paths(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         "album": pc.if_else(alone, "", last),
         "title": without(without(path, "^.*/"), r"\.[^.]{1,5}$"),
     }
-    return {name: pc.coalesce(columns[name], from_path[name]) for name in _FROM_TAGS}
+    return {
+        name: pc.replace_with_mask(columns[name], silent, pc.coalesce(columns[name].filter(silent), from_path[name]))
+        for name in _FROM_TAGS
+    }
 
 
 def searchable(texts: pa.Array) -> pa.Array:
