@@ -45,15 +45,15 @@ function address(changes, { push = false } = {}) {
 async function narrow(changes) {
   if (changes.show === "rejected") {
     location.href = "/rejected";
-    return;
+    return false;
   }
   address(changes, { push: true });
-  await reload(chosen?.track_id ?? "");
+  return reload(chosen?.track_id ?? "");
 }
 
 async function reload(around = "") {
   showFilter();
-  await attempt(() => list.load(filter(), around));
+  return attempt(() => list.load(filter(), around));
 }
 
 function showFilter() {
@@ -291,6 +291,11 @@ async function undoNow() {
   }
 }
 
+async function playAlike() {
+  const like = { like: chosen.track_id, order: "", descending: "", show: "", q: "", genre: "", folder: "" };
+  if ((await narrow(like)) && list.total) await attempt(() => list.go(0, { play: true }));
+}
+
 const folderOf = (trackId) => trackId.slice(0, trackId.lastIndexOf("/") + 1);
 const KEYS = {
   " ": () => player.toggle(),
@@ -308,7 +313,7 @@ const KEYS = {
   z: () => undo(),
   g: () => chosen && $("own").focus(),
   x: () => chosen && list.toggle(chosen),
-  m: () => chosen && narrow({ like: chosen.track_id, order: "", show: "", q: "", genre: "", folder: "" }),
+  m: () => chosen && playAlike(),
   e: () => details?.doubt && correct(details.doubt.words.join("; ")),
   t: () => details?.doubt && correct(details.doubt.heard),
   "/": () => $("q").focus(),
