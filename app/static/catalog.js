@@ -74,6 +74,9 @@ function showFilter() {
   if (query.get("confidence_from") || query.get("confidence_to"))
     chip(`${percent(query.get("confidence_from") || 0)} to ${percent(query.get("confidence_to") || 1)} sure`, "confidence_from", "confidence_to");
   $("narrowed").replaceChildren(...chips);
+  $("write-these").href = `/write?${query}`;
+  const isLearned = ["check", "next"].includes(query.get("show"));
+  $("list").dataset.empty = isLearned ? "None. The page Your words finds them." : "No track is like that.";
 }
 
 function showCount() {
