@@ -150,23 +150,27 @@ def batches_of_journal(dataset: Place) -> Batches:
     )
     track_id = operator.itemgetter("track_id")
     by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
-    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows))))
+    where = journal.place_of(Dataset.at(dataset))
+    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows), where)))
 
 
-def _to_undo(rows: list[dict[str, Any]]) -> Iterator[TagJob]:
+def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
     """What was written into one track, by the files that it was written into.
 
     Args:
         rows: where the track is by its newest result, if it has any; then the journal's rows of it, oldest first. What
             was written into a file that is gone is looked for there: the library has moved; and everything, where
             nothing was written into that file: it is a copy.
+        where: the dataset lies. Another file that is there is looked at only where this dataset wrote into it, and not
+            one that this is a copy of: the file is the other one's.
     """
     place = None if "action" in rows[0] else rows.pop(0)["uri"]
     entries = [Entry.from_row(row) for row in rows]
     by_file = {entry.uri: [one for one in entries if one.uri == entry.uri] for entry in entries}
     if place is not None:
         here = [one for one in entries if one.uri == place or _is_gone(one.uri)]
-        by_file = {uri: ours for uri, ours in by_file.items() if not _is_gone(uri)} | {place: here or entries}
+        others = {uri: ours for uri, ours in by_file.items() if ours[-1].dataset == where and not _is_gone(uri)}
+        by_file = others | {place: here or entries}
     for uri, ours in by_file.items():
         last = ours[-1]
         mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
