@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from genrebeam.features.errors import UsageError
@@ -75,21 +76,34 @@ def correct(place: Place, track: str, genre: str | None, *, by: str = "") -> str
 
 
 def write_down(dataset: Dataset, track_id: str, genre: str | None, *, by: str = "") -> None:
-    """The same for a track_id that is known to be one.
+    """The same for a track_id that is known to be one; raises as `write_down_all`."""
+    write_down_all(dataset, {track_id: genre}, by=by)
+
+
+def write_down_all(dataset: Dataset, genres: Mapping[str, str | None], *, by: str = "") -> None:
+    """The same for several tracks, whose corrections are saved together or not at all.
 
     No lock is needed: a correction is a file of its own, so a run may be tagging meanwhile.
 
     Raises:
         UsageError: a genre that no tag could hold.
-        OSError: it cannot be written.
+        OSError: they cannot be written.
     """
-    if genre is not None:
-        genre = "; ".join(words_of(genre))
-        if not genre or not genre.isprintable() or len(genre) > _LONGEST:
-            raise UsageError(f"{genre[:40]!r} is no genre: give a word or some, on one line")
     now = dt.datetime.now(dt.timezone.utc)
-    row = {"track_id": track_id, "genre": genre, "at": now, "by": storable(by)}
-    dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", [row])  # a name for each day, by which `apply` merges the files
+    rows = [
+        {"track_id": track_id, "genre": None if genre is None else checked(genre), "at": now, "by": storable(by)}
+        for track_id, genre in genres.items()
+    ]
+    if rows:
+        dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", rows)  # a name for each day, by which `apply` merges the files
+
+
+def checked(genre: str) -> str:
+    """A genre or several as they are saved: "Rock;Metal " is "Rock; Metal"; raises UsageError where no tag could."""
+    genre = "; ".join(words_of(genre))
+    if not genre or not genre.isprintable() or len(genre) > _LONGEST:
+        raise UsageError(f"{genre[:40]!r} is no genre: give a word or some, on one line")
+    return genre
 
 
 def words_of(genre: str) -> tuple[str, ...]:
