@@ -72,6 +72,7 @@ class ApplyReport:
         outcomes: files by `Outcome` value.
         errors: failed files by error class.
         changes: the first of them, as (track_id, before, after).
+        declined: a person was asked whether to write, and said no.
     """
 
     run_id: str
@@ -79,6 +80,7 @@ class ApplyReport:
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+    declined: bool = False
 
     def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
@@ -305,7 +307,6 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         UsageError: no results there, another run holds the folder, or there is nobody to ask.
         Unreachable: not one of the files can be read.
         LedgerError: the dataset cannot be read.
-        click.Abort: the answer was no.
     """
     run = new_run(place, options)
     check_consent(options, console)
@@ -345,7 +346,7 @@ def _ask_and_work(read: Callable[[Dataset], Batches], run: ApplyRun, console: Co
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
-            raise click.Abort
+            return ApplyReport(preview.run_id, preview.started_at, declined=True)
     return _work_with_bar(read(run.dataset), run, console, "Writing")
 
 
@@ -369,7 +370,10 @@ _MEANINGS = {
 
 
 def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
-    """A table of changes, old -> new, and the counts of all outcomes."""
+    """A table of changes, old -> new, and the counts of all outcomes; one sentence where a person declined."""
+    if report.declined:
+        console.print("Nothing was written.")
+        return
     if planned and report.changes:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("track", overflow="fold")
