@@ -37,6 +37,7 @@ from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.engine.progress import MinuteLines
 from genrebeam.pipelines.library.reach import spread, why_unreachable
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
@@ -355,8 +356,14 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
     hidden = run.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
+        lines = MinuteLines(Console(quiet=True) if run.options.quiet else console)
+
+        def tick(count: int) -> None:
+            progress.advance(bar, count)
+            lines.tell(progress.tasks[0])
+
         shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
-        return work(work_to_do.batches, run, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
+        return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
 _MEANINGS = {
