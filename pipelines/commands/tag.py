@@ -13,6 +13,7 @@ from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from genrebeam.pipelines.commands.apply import apply_options
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
 from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.reader import shell_line
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.dataset.export import FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
@@ -109,6 +110,8 @@ def command(
     too_many = report.reject_share > max_reject_share
     if not quiet:
         _show(report, library, output, exported)
+        if not writes and report.tagged + report.done_before:
+            _show_next_steps(output)
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
         if not quiet:
@@ -116,7 +119,7 @@ def command(
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
-            f"{max_reject_share:.0%}; see {output}/rejects",
+            f"{max_reject_share:.0%}; the reasons: {shell_line('report', output)}",
             err=True,
         )
     return EXIT_TOO_MANY_REJECTS if too_many else EXIT_OK
@@ -183,6 +186,16 @@ def _show(report: TagReport, libraries: tuple[str, ...], output: str, exported: 
     _say_what_is_left_out(console, libraries, output)
     for path in [f"{output}/results", *exported]:
         console.print(f"-> {path}", soft_wrap=True)
+
+
+def _show_next_steps(output: str) -> None:
+    console = Screen()
+    for what, line in (
+        ("to look", shell_line("app", output)),
+        ("to see what would be written", shell_line("apply", output, "--dry-run")),
+        ("to write", shell_line("apply", output)),
+    ):
+        console.print(f"{what}: {line}", soft_wrap=True, markup=False)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -38,6 +38,7 @@ from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.engine.progress import MinuteLines
 from genrebeam.pipelines.library.reach import spread, why_unreachable
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
@@ -73,6 +74,7 @@ class ApplyReport:
         outcomes: files by `Outcome` value.
         errors: failed files by error class.
         changes: the first of them, as (track_id, before, after).
+        declined: a person was asked whether to write, and said no.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class ApplyReport:
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+    declined: bool = False
 
     def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
@@ -306,7 +309,6 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         UsageError: no results there, another run holds the folder, or there is nobody to ask.
         Unreachable: not one of the files can be read.
         LedgerError: the dataset cannot be read.
-        click.Abort: the answer was no.
     """
     run = new_run(place, options)
     check_consent(options, console)
@@ -351,7 +353,7 @@ def _ask_and_work(read: Callable[[Dataset], Batches], run: ApplyRun, console: Co
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
-            raise click.Abort
+            return ApplyReport(preview.run_id, preview.started_at, declined=True)
     return _work_with_bar(read(run.dataset), run, console, "Writing")
 
 
@@ -360,8 +362,14 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
     hidden = run.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
+        lines = MinuteLines(Console(quiet=True) if run.options.quiet else console)
+
+        def tick(count: int) -> None:
+            progress.advance(bar, count)
+            lines.tell(progress.tasks[0])
+
         shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
-        return work(work_to_do.batches, run, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
+        return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
 _MEANINGS = {
@@ -375,7 +383,10 @@ _MEANINGS = {
 
 
 def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
-    """A table of changes, old -> new, and the counts of all outcomes."""
+    """A table of changes, old -> new, and the counts of all outcomes; one sentence where a person declined."""
+    if report.declined:
+        console.print("Nothing was written.")
+        return
     if planned and report.changes:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("track", overflow="fold")

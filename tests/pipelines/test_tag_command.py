@@ -73,6 +73,15 @@ def test_a_library_of_six_formats_becomes_six_rows_and_one_reject(tagged):
     assert "rejected" in process.stdout
 
 
+def test_the_commands_that_it_ends_with_work_in_a_shell(tagged):
+    output, process, _ = tagged
+    (line,) = [line for line in process.stdout.splitlines() if line.startswith("to see what would be written: ")]
+    run = subprocess.run(line.partition(": ")[2], shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "would change" in run.stdout
+    assert f"apply {output}\n" in process.stdout
+
+
 def test_the_files_own_genres_are_recorded(tagged):
     before = results(tagged[0]).set_index("track_id")["genre_before"]
     assert list(before["Some Artist/1.flac"]) == ["Jazz", "Bebop"]
@@ -236,6 +245,7 @@ def test_too_many_rejects_leave_with_code_3_after_everything_is_committed(tmp_pa
         (tmp_path / "library" / f"{i}.mp3").write_bytes(b"no music" * 100)
     process = genrebeam("tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "1", code=3)
     assert "more than --max-reject-share 20%" in process.stderr
+    assert f"genrebeam report {tmp_path / 'out'}" in process.stderr
     assert len(pq.read_table(tmp_path / "out" / "rejects")) == 3
 
 
