@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime as dt
 import functools
@@ -37,6 +38,7 @@ from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.engine.progress import MinuteLines
 from genrebeam.pipelines.library.reach import spread, why_unreachable
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
@@ -72,6 +74,7 @@ class ApplyReport:
         outcomes: files by `Outcome` value.
         errors: failed files by error class.
         changes: the first of them, as (track_id, before, after).
+        declined: a person was asked whether to write, and said no.
     """
 
     run_id: str
@@ -79,6 +82,7 @@ class ApplyReport:
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+    declined: bool = False
 
     def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
@@ -150,23 +154,27 @@ def batches_of_journal(dataset: Place) -> Batches:
     )
     track_id = operator.itemgetter("track_id")
     by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
-    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows))))
+    where = journal.place_of(Dataset.at(dataset))
+    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows), where)))
 
 
-def _to_undo(rows: list[dict[str, Any]]) -> Iterator[TagJob]:
+def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
     """What was written into one track, by the files that it was written into.
 
     Args:
         rows: where the track is by its newest result, if it has any; then the journal's rows of it, oldest first. What
             was written into a file that is gone is looked for there: the library has moved; and everything, where
             nothing was written into that file: it is a copy.
+        where: the dataset lies. Another file that is there is looked at only where this dataset wrote into it, and not
+            one that this is a copy of: the file is the other one's.
     """
     place = None if "action" in rows[0] else rows.pop(0)["uri"]
     entries = [Entry.from_row(row) for row in rows]
     by_file = {entry.uri: [one for one in entries if one.uri == entry.uri] for entry in entries}
     if place is not None:
         here = [one for one in entries if one.uri == place or _is_gone(one.uri)]
-        by_file = {uri: ours for uri, ours in by_file.items() if not _is_gone(uri)} | {place: here or entries}
+        others = {uri: ours for uri, ours in by_file.items() if ours[-1].dataset == where and not _is_gone(uri)}
+        by_file = others | {place: here or entries}
     for uri, ours in by_file.items():
         last = ours[-1]
         mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
@@ -301,24 +309,28 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         UsageError: no results there, another run holds the folder, or there is nobody to ask.
         Unreachable: not one of the files can be read.
         LedgerError: the dataset cannot be read.
-        click.Abort: the answer was no.
     """
     run = new_run(place, options)
     check_consent(options, console)
     if options.tags.policy == "none":
         return ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
-    with run.dataset.lock():
+    with _held(run):
         if not options.dry_run:
             run.dataset.merge(CORRECTIONS_DIR)
         read = functools.partial(batches_of_results, only_corrected=options.only_corrected)
         return _ask_and_work(read, run, console, "Write genres into")
 
 
+def _held(run: ApplyRun) -> contextlib.AbstractContextManager[None]:
+    """The lock of the dataset; a dry run works on results that may not be written, and beside others."""
+    return contextlib.nullcontext() if run.dry_run else run.dataset.lock()
+
+
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
     """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
     run = new_run(place, options)
     check_consent(options, console)
-    with run.dataset.lock():
+    with _held(run):
         return _ask_and_work(batches_of_journal, run, console, "Put back the former genres of")
 
 
@@ -341,7 +353,7 @@ def _ask_and_work(read: Callable[[Dataset], Batches], run: ApplyRun, console: Co
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
-            raise click.Abort
+            return ApplyReport(preview.run_id, preview.started_at, declined=True)
     return _work_with_bar(read(run.dataset), run, console, "Writing")
 
 
@@ -350,8 +362,14 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
     hidden = run.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
+        lines = MinuteLines(Console(quiet=True) if run.options.quiet else console)
+
+        def tick(count: int) -> None:
+            progress.advance(bar, count)
+            lines.tell(progress.tasks[0])
+
         shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
-        return work(work_to_do.batches, run, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
+        return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
 _MEANINGS = {
@@ -365,7 +383,10 @@ _MEANINGS = {
 
 
 def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
-    """A table of changes, old -> new, and the counts of all outcomes."""
+    """A table of changes, old -> new, and the counts of all outcomes; one sentence where a person declined."""
+    if report.declined:
+        console.print("Nothing was written.")
+        return
     if planned and report.changes:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("track", overflow="fold")

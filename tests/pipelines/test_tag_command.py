@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -70,6 +71,15 @@ def test_a_library_of_six_formats_becomes_six_rows_and_one_reject(tagged):
     assert process.stderr == ""
     assert "tagged" in process.stdout
     assert "rejected" in process.stdout
+
+
+def test_the_commands_that_it_ends_with_work_in_a_shell(tagged):
+    output, process, _ = tagged
+    (line,) = [line for line in process.stdout.splitlines() if line.startswith("to see what would be written: ")]
+    run = subprocess.run(line.partition(": ")[2], shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "would change" in run.stdout
+    assert f"apply {output}\n" in process.stdout
 
 
 def test_the_files_own_genres_are_recorded(tagged):
@@ -235,6 +245,7 @@ def test_too_many_rejects_leave_with_code_3_after_everything_is_committed(tmp_pa
         (tmp_path / "library" / f"{i}.mp3").write_bytes(b"no music" * 100)
     process = genrebeam("tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "1", code=3)
     assert "more than --max-reject-share 20%" in process.stderr
+    assert f"genrebeam report {tmp_path / 'out'}" in process.stderr
     assert len(pq.read_table(tmp_path / "out" / "rejects")) == 3
 
 
@@ -417,3 +428,52 @@ def test_who_has_seen_enough_does_not_make_a_run_fail():
         run.stdout.read(1)
         run.stdout.close()
         assert (run.wait(timeout=60), run.stderr.read()) == (3, b"")
+
+
+def everything(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_analyses_nothing_and_writes_nothing(library, tagged, tmp_path):
+    output, *_ = tagged
+    new = genrebeam("tag", library, "--output", tmp_path / "new", "--dry-run")
+    assert new.returncode == 0, new.stderr
+    assert [line.rstrip() for line in new.stdout.splitlines()] == [
+        "would analyse  7  tracks that are new or have changed",
+        "not audio      1  covers, playlists and other companions",
+    ]
+    assert not (tmp_path / "new").exists()
+    more = shutil.copytree(library, tmp_path / "more")
+    shutil.copy(more / "Some Artist" / "1.flac", more / "new.flac")
+    before = everything(output)
+    again = genrebeam("tag", more, "--output", output, "--dry-run")
+    assert [line.split()[:3] for line in again.stdout.splitlines()] == [
+        ["would", "analyse", "1"],
+        ["not", "audio", "1"],
+        ["done", "before", "7"],
+    ]
+    assert everything(output) == before
+
+
+def test_an_output_folder_inside_the_library_is_left_out_and_named(tmp_path):
+    synth.write(tmp_path / "music" / "a.flac", synth.music(5.0, seed=0))
+    for count in ("1", "0"):
+        run = genrebeam("tag", tmp_path / "music", "--output", tmp_path / "music" / "out", "--workers", "1")
+        assert run.stdout.split()[:2] == ["tagged", count], run.stderr
+        assert f"left out: {tmp_path}/music/out, which lies inside the library" in run.stdout.splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("command", [("apply",), ("undo",)])
+def test_dry_runs_work_on_results_that_may_not_be_written(tagged, tmp_path, command):
+    shutil.copytree(tagged[0], tmp_path / "out")
+    bind = ["mount", "--bind", str(tmp_path / "out"), str(tmp_path / "out")]
+    if subprocess.run(bind, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(tmp_path / "out")], check=True)
+        run = genrebeam(*command, tmp_path / "out", "--dry-run")
+        assert (run.returncode, run.stderr) == (0, "")
+        assert "would change" in run.stdout
+    finally:
+        subprocess.run(["umount", str(tmp_path / "out")], check=True)
