@@ -292,12 +292,11 @@ def test_ten_tracks_by_keys_alone(open_page, fresh):
 def test_focus_stays_where_it_was_and_a_screen_reader_hears_of_rows(open_page, fresh):
     page = open_page(track("Many/00.mp3"))
     heading(page, "00")
-    button = page.locator("#words").get_by_role("button", name="Folk")
-    button.focus()
+    page.locator("#words").get_by_role("button", name="Folk").focus()
     page.keyboard.press("Enter")
     heading(page, "01")
     assert said(fresh, "Many/00.mp3") == ("Folk", "Ada")
-    assert button.evaluate("button => button === document.activeElement")
+    assert page.evaluate("document.activeElement.innerText").startswith("Folk")  # buttons are drawn anew
     grid = page.get_by_role("grid", name="Tracks")
     page.locator("#row-1").click()
     heading(page, "second [x]_*")
