@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genrebeam.features.errors import UsageError
@@ -22,6 +23,7 @@ from genrebeam.pipelines.jobs import apply as tags
 from genrebeam.pipelines.jobs.tag import tag
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport
+from genrebeam.pipelines.tags.policy import spelled
 
 
 @click.command("tag", cls=BeamCommand)
@@ -137,12 +139,12 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     table.add_column()
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row("", f"{count:,}", genre)
+        table.add_row("", f"{count:,}", escape(spelled(genre)))
     if report.from_embeddings:
-        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
+        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored from stored embeddings")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if report.will_retry:
-        table.add_row("passing", f"{report.will_retry:,}", "of these: not the files' fault; run it again")
+        table.add_row("try again", f"{report.will_retry:,}", "of these: not because of the files; run it again")
     if companions := report.not_audio + report.companions:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
     if report.done_before:

@@ -23,7 +23,7 @@ from genrebeam.pipelines.dataset.corrections import Correction, read_corrections
 from genrebeam.pipelines.dataset.dataset import CHECKS_FILE, JOURNAL_DIR, REJECTS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
-from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide
+from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide, spelled
 from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
@@ -169,10 +169,11 @@ def to_html(summary: Summary) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["spelled"] = spelled
     return environment.from_string(template).render(
         s=summary,
-        tracks=[(genre, count) for genre, count, _ in summary.genres],
-        hours=[(genre, round(hours, 1)) for genre, _, hours in summary.genres],
+        tracks=[(spelled(genre), count) for genre, count, _ in summary.genres],
+        hours=[(spelled(genre), round(hours, 1)) for genre, _, hours in summary.genres],
     )
 
 

@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -22,6 +23,7 @@ from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.tags.policy import spelled
 
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
 
@@ -79,6 +81,8 @@ def test_the_commands_that_it_ends_with_work_in_a_shell(tagged):
     assert run.returncode == 0
     assert "would change" in run.stdout
     assert f"apply {output}\n" in process.stdout
+    shown = {words for count, words in re.findall(r"^ +(\d+)  (.+?) *$", process.stdout, re.MULTILINE)}
+    assert shown == {spelled(genre) for genre in results(output).genre}
 
 
 def test_the_files_own_genres_are_recorded(tagged):
@@ -324,7 +328,7 @@ def test_a_library_that_moved_is_followed(library, tmp_path):
     assert (report["tagged"], report["done_before"]) == (0, len(SUFFIXES) + 1), again.stderr
     rows = newest_results(out).to_pylist()
     assert [row["uri"] for row in rows] == [str(new / row["track_id"]) for row in rows]
-    assert "say so already" in genrebeam("apply", out, *write).stdout
+    assert "have it already" in genrebeam("apply", out, *write).stdout
     assert any((new / name).read_bytes() != data for name, data in before.items())
 
     genrebeam("undo", out, "--yes")
