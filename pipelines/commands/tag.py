@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genrebeam.features.errors import UsageError
@@ -12,10 +13,10 @@ from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from genrebeam.pipelines.commands.apply import apply_options
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
-from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.options import echo_json, json_option, model_option
 from genrebeam.pipelines.commands.reader import shell_line
 from genrebeam.pipelines.commands.screen import Screen
-from genrebeam.pipelines.dataset.export import FORMATS, export
+from genrebeam.pipelines.dataset.export import FORMATS, OLD_FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import apply as tags
@@ -23,6 +24,7 @@ from genrebeam.pipelines.jobs.tag import tag
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport
 from genrebeam.pipelines.storage.places import local_path
+from genrebeam.pipelines.tags.policy import spelled
 
 
 @click.command("tag", cls=BeamCommand)
@@ -38,12 +40,20 @@ from genrebeam.pipelines.storage.places import local_path
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Pass over such files, as .gitignore has it.")
 @click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
 @click.option("--features-input", metavar="DIR", help="Start from kept features instead of audio.")
-@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice([*FORMATS, *OLD_FORMATS]),
+    multiple=True,
+    metavar="|".join(FORMATS),
+    help="Export the results too.",
+)
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
 @click.option("--write-every", type=float, default=20.0, show_default=True, help="Seconds of work between two writes.")
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
 @engine_options
+@json_option
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
@@ -62,6 +72,7 @@ def command(
     max_reject_share: float,
     write_every: float,
     track_timeout: float,
+    as_json: bool,
     quiet: bool,
     debug: bool,
     apply: tags.ApplyOptions,
@@ -97,25 +108,36 @@ def command(
         dry_run=apply.dry_run,
     )
     if options.dry_run:
-        _show_plan(tag(options, Console(stderr=True)), library, output)
+        report = tag(options, Console(stderr=True))
+        if as_json:
+            echo_json({**report.to_json(), "exported": [], "apply": None})
+        elif not quiet:
+            _show_plan(report, library, output)
         return EXIT_OK
     with quiet_libraries(output, debug=debug) as bar_console:
         report = tag(options, bar_console)
     if template := options.engine.writes_template:
+        if as_json:
+            echo_json({**report.to_json(), "template": template})
+            return EXIT_OK
         click.echo(
             f"a template of {report.found - report.done_before:,} tracks -> {template}; nothing has been tagged yet"
         )
         return EXIT_OK
-    exported = [export(output, kind) for kind in formats]
+    exported = [export(output, kind) for kind in dict.fromkeys(OLD_FORMATS.get(kind, kind) for kind in formats)]
     too_many = report.reject_share > max_reject_share
-    if not quiet:
+    said = {**report.to_json(), "exported": exported, "apply": None}
+    if not quiet and not as_json:
         _show(report, library, output, exported)
         if not writes and report.tagged + report.done_before:
             _show_next_steps(output)
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
-        if not quiet:
+        said["apply"] = written.to_json(planned=False)
+        if not quiet and not as_json:
             tags.show(written, Screen(), planned=False)
+    if as_json:
+        echo_json(said)
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
@@ -175,12 +197,12 @@ def _show(report: TagReport, libraries: tuple[str, ...], output: str, exported: 
     table = _counts_table()
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row("", f"{count:,}", genre)
+        table.add_row("", f"{count:,}", escape(spelled(genre)))
     if report.from_embeddings:
-        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
+        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored from stored embeddings")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if report.will_retry:
-        table.add_row("passing", f"{report.will_retry:,}", "of these: not the files' fault; run it again")
+        table.add_row("try again", f"{report.will_retry:,}", "of these: not because of the files; run it again")
     _add_left_alone(table, report)
     console.print(table)
     _say_what_is_left_out(console, libraries, output)

@@ -91,6 +91,22 @@ class ApplyReport:
         elif done.outcome is Outcome.WRITE and len(self.changes) < keep_changes:
             self.changes.append((done.track.track_id, done.before, done.after))
 
+    def to_json(self, *, planned: bool) -> dict[str, Any]:
+        """The fields of docs/json.md; `planned` says that it is of a dry run."""
+        changes = [
+            {"track_id": track_id, "before": list(before), "after": list(after)}
+            for track_id, before, after in self.changes
+        ]
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "dry_run": planned,
+            "declined": self.declined,
+            "outcomes": {outcome.value: self.outcomes[outcome.value] for outcome in Outcome},
+            "errors": dict(self.errors),
+            "changes": changes if planned else [],
+        }
+
     @property
     def written(self) -> int:
         return self.outcomes[Outcome.WRITE.value]
@@ -372,13 +388,14 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
         return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
+# What people read of an outcome, and what to do where it is not wanted.
 _MEANINGS = {
-    Outcome.SAME: "say so already",
-    Outcome.KEPT: "have a genre of their own",
-    Outcome.HELD: "corrected, but have a genre: --only-corrected --write-tags overwrite",
-    Outcome.EDITED: "were edited after we wrote them; --even-if-edited overrides that",
-    Outcome.UNSURE: "below --min-confidence, or above --max-unknown",
-    Outcome.NOTHING: "nothing to do",
+    Outcome.SAME: ("have it already", ""),
+    Outcome.KEPT: ("have another genre", "--write-tags merge adds to it, overwrite replaces it"),
+    Outcome.HELD: ("corrected, but not written", "a genre is there: --only-corrected --write-tags overwrite"),
+    Outcome.EDITED: ("edited since", "--even-if-edited writes these too"),
+    Outcome.UNSURE: ("not certain enough", "below --min-confidence, or above --max-unknown"),
+    Outcome.NOTHING: ("nothing to do", ""),
 }
 
 
@@ -404,9 +421,9 @@ def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
     counts.add_column(justify="right")
     counts.add_column(overflow="fold")
     counts.add_row("would change" if planned else "changed", f"{report.written:,}", "")
-    for outcome, meaning in _MEANINGS.items():
+    for outcome, (said, advice) in _MEANINGS.items():
         if count := report.outcomes[outcome.value]:
-            counts.add_row(outcome.value, f"{count:,}", meaning)
+            counts.add_row(said, f"{count:,}", advice)
     if report.failed:
         errors = ", ".join(f"{count:,} {name}" for name, count in report.errors.most_common())
         counts.add_row("left alone", f"{report.failed:,}", errors)

@@ -23,7 +23,7 @@ from genrebeam.pipelines.dataset.corrections import Correction, read_corrections
 from genrebeam.pipelines.dataset.dataset import CHECKS_FILE, JOURNAL_DIR, REJECTS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
-from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide
+from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide, spelled
 from genrebeam.pipelines.tags.read import TagValues
 
 _COLUMNS = [
@@ -97,6 +97,22 @@ class Summary:
     corrections: int = 0
     corrected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields of docs/json.md: the numbers of the page without its lists of tracks."""
+        return {
+            "tracks": self.tracks,
+            "hours": self.hours,
+            "with_genre_before": self.with_genre_before,
+            "written": self.written,
+            "genres": {genre: {"tracks": count, "hours": hours} for genre, count, hours in self.genres},
+            "rejects": {error: count for error, count, _, _ in self.rejects},
+            "plan": dict(self.plan),
+            "corrections": self.corrections,
+            "checks": self.checks,
+            "damaged": self.damaged,
+            "models": [{"model_id": one, "fingerprint": other, "tracks": count} for one, other, count in self.models],
+        }
+
 
 def summarise(place: Place) -> Summary:
     """Gather what a dataset says.
@@ -169,10 +185,11 @@ def to_html(summary: Summary) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["spelled"] = spelled
     return environment.from_string(template).render(
         s=summary,
-        tracks=[(genre, count) for genre, count, _ in summary.genres],
-        hours=[(genre, round(hours, 1)) for genre, _, hours in summary.genres],
+        tracks=[(spelled(genre), count) for genre, count, _ in summary.genres],
+        hours=[(spelled(genre), round(hours, 1)) for genre, _, hours in summary.genres],
     )
 
 

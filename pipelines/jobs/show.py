@@ -16,6 +16,7 @@ from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.mel import band_edges_hz
 from genrebeam.features.schema import AudioInfo
 from genrebeam.pipelines.api import Features, GenreTagger, Heard
+from genrebeam.pipelines.tags.policy import spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +60,8 @@ def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
     figure = Figure(figsize=(11, 7.5), dpi=100, layout="constrained")
     grid = figure.subplots(3, 2, height_ratios=(2, 4, 3), width_ratios=(40, 1))
     (wave, mel, genres), (nothing, scale, legend) = grid.T
-    runners_up = ", ".join(f"{genre} {score:.0%}" for genre, score in heard.top[1:])
-    said = f"{heard.genre} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
+    runners_up = ", ".join(f"{spelled(genre)} {score:.0%}" for genre, score in heard.top[1:])
+    said = f"{spelled(heard.genre)} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
     said += f"   {NONE_OF_THESE}" if heard.is_unknown else ""
     figure.suptitle(f"{Path(features.path).name}\n{said}", fontsize=12)
     wave.fill_between(times_s, low, high, color="#333333", linewidth=0)
@@ -136,7 +137,7 @@ def _timeline(axes: Axes, legend: Axes, heard: Heard, front_end: FrontEnd) -> No
     # Several genres may fit at once, each for certain: together they are at most all there is.
     full = np.maximum(sum(shares), 1.0)
     shares = [share / full for share in shares]
-    names = [heard.labels[i] for i in best] + ["others"]
+    names = [spelled(heard.labels[i]) for i in best] + ["others"]
     # A chunk speaks for the seconds around its middle; the first and the last also for those before and after.
     times_s = heard.times_s + front_end.chunk_s / 2
     times_s = np.concatenate([[0.0], times_s, [max(heard.audio.duration_s, times_s[-1])]])

@@ -62,7 +62,7 @@ def test_the_command_says_what_it_heard_and_where_the_picture_is(tmp_path):
     done = genrebeam("show", song, "--output", tmp_path / "a.png")
     assert done.stderr == ""
     picture = re.escape(str(tmp_path / "a.png"))
-    assert re.fullmatch(rf"\w+  \d+%(  perhaps none of these)?  -> {picture}\n", done.stdout)
+    assert re.fullmatch(rf"[A-Z][\w& -]+  \d+%(  perhaps none of these)?  -> {picture}\n", done.stdout)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a song.mp3", "a.png"]
 
