@@ -386,7 +386,7 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
 _MEANINGS = {
     Outcome.SAME: ("have it already", ""),
     Outcome.KEPT: ("have another genre", "--write-tags merge adds to it, overwrite replaces it"),
-    Outcome.HELD: ("corrected, but not written", "a genre is there: --only-corrected --write-tags overwrite"),
+    Outcome.HELD: ("correction held back", "--only-corrected --write-tags overwrite writes it"),
     Outcome.EDITED: ("edited since", "--even-if-edited writes these too"),
     Outcome.UNSURE: ("not certain enough", "below --min-confidence, or above --max-unknown"),
     Outcome.NOTHING: ("nothing to do", ""),
