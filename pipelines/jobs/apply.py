@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime as dt
 import functools
@@ -329,18 +330,23 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
     check_consent(options, console)
     if options.tags.policy == "none":
         return ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
-    with run.dataset.lock():
+    with _held(run):
         if not options.dry_run:
             run.dataset.merge(CORRECTIONS_DIR)
         read = functools.partial(batches_of_results, only_corrected=options.only_corrected)
         return _ask_and_work(read, run, console, "Write genres into")
 
 
+def _held(run: ApplyRun) -> contextlib.AbstractContextManager[None]:
+    """The lock of the dataset; a dry run works on results that may not be written, and beside others."""
+    return contextlib.nullcontext() if run.dry_run else run.dataset.lock()
+
+
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
     """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
     run = new_run(place, options)
     check_consent(options, console)
-    with run.dataset.lock():
+    with _held(run):
         return _ask_and_work(batches_of_journal, run, console, "Put back the former genres of")
 
 
