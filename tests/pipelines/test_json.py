@@ -65,7 +65,9 @@ def test_tag_says_its_numbers_and_what_was_written(tmp_path):
     synth.write(tmp_path / "music" / "a.wav", synth.music(9.0, seed=1))
     (tmp_path / "music" / "b.mp3").write_bytes(b"no music" * 100)
     arguments = ["tag", tmp_path / "music", "--output", tmp_path / "out", "--workers", "1"]
-    said = printed_by(*arguments, "--write-tags", "fill", "--dry-run", code=3)
+    planned = printed_by(*arguments, "--dry-run")
+    assert (planned["status"], planned["to_analyse"]) == ("dry run", 2)
+    said = printed_by(*arguments, "--write-tags", "fill", "--yes", code=3)
     assert (said["tagged"], said["rejected"], sum(said["genres"].values())) == (1, 1, 1)
     assert set(said) | {"template"} == documented("tag")
     assert set(said["apply"]) | {"version"} == documented("apply, undo")
