@@ -47,6 +47,24 @@ def test_apply_and_undo_say_what_they_do(out):
         assert set(said) == documented("apply, undo")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("changes.csv", "track_id,before,after\na.mp3,,Hip-Hop\n"),
+        ("changes.json", [{"track_id": "a.mp3", "before": [], "after": ["Hip-Hop"]}]),
+    ],
+)
+def test_a_dry_run_writes_all_its_changes(out, tmp_path, name, says):
+    assert printed_by("apply", out, "--dry-run", "--output", tmp_path / name)["genres"] == {"Hip-Hop": 1}
+    text = (tmp_path / name).read_text()
+    assert (json.loads(text) if name.endswith("json") else text) == says
+
+
+@pytest.mark.parametrize("arguments", [("--yes", "--output", "x.csv"), ("--dry-run", "--output", "x.txt")])
+def test_a_list_of_changes_is_of_a_dry_run_and_of_a_known_kind(out, arguments):
+    assert "--output goes with --dry-run" in genrebeam("apply", out, *arguments, code=2).stderr
+
+
 def test_correct_says_what_is_stored(out):
     said = printed_by("correct", out, "a.mp3", "Rock;Metal ", "--by", "me")
     assert said == {"version": 1, "track_id": "a.mp3", "genre": "Rock; Metal", "by": "me"}
