@@ -5,6 +5,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 OUTPUT  ?= genrebeam-output
 ARGS    ?=
+# Where `make install` makes the command known.
+BIN     ?= $(HOME)/.local/bin
 # Through the environment, so that names with blanks and quotes arrive whole.
 export LIBRARY OUTPUT
 # The development data, where it lies beside the project.
@@ -13,7 +15,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
+.PHONY: help install tag demo test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +30,15 @@ $(READY): setup.py constraints.txt
 	@touch $@
 
 setup: $(READY)  ## Make the environment in .venv (a minute or two)
+
+install: $(READY)  ## Make the command `genrebeam` known: a link in ~/.local/bin [BIN=folder]
+	@mkdir -p "$(BIN)"
+	@if test -e "$(BIN)/genrebeam" && ! test -L "$(BIN)/genrebeam"; then \
+	  echo 'make install: $(BIN)/genrebeam is another program; give BIN=folder' >&2; exit 2; fi
+	@ln -sfn "$(abspath $(GENREBEAM))" "$(BIN)/genrebeam"
+	@echo '$(BIN)/genrebeam -> $(abspath $(GENREBEAM))'
+	@case ":$$PATH:" in *":$(BIN):"*) ;; *) echo '$(BIN) is not on your PATH; add this line to ~/.profile and log in again:'; \
+	  echo '  export PATH="$(BIN):$$PATH"' ;; esac
 
 tag: $(READY)  ## Tag a library: make tag LIBRARY=~/Music [OUTPUT=folder] [ARGS="--vote majority"]
 	@test -n "$$LIBRARY" || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }
