@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any
 
+from genrebeam.pipelines.dataset.cells import harmless
+from genrebeam.pipelines.dataset.corrections import read_corrections
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
@@ -19,7 +21,10 @@ _ROWS = 1000  # as Python objects at a time
 
 
 def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
-    """Write `results.csv` (lists joined by "; ", without `_NOT_IN_CSV`) or `results.jsonl` (one object per line).
+    """Write `results.csv` or `results.jsonl`, one object per line.
+
+    The CSV has lists joined by "; ", leaves out `_NOT_IN_CSV`, and has one more column, `correction`. It is also a
+    manifest: `genrebeam tag` takes it as LIBRARY.
 
     Args:
         kind: one of FORMATS, or the old name of one.
@@ -28,13 +33,17 @@ def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
         Path or URL of the file written; it replaces an older one in one step.
     """
     dataset, kind = Dataset.at(place), OLD_FORMATS.get(kind, kind)
-    with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding="utf-8", newline="") as file:
+    encoding = "utf-8-sig" if kind == "csv" else "utf-8"  # Excel takes UTF-8 for what it is by the mark in front only
+    with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding=encoding, newline="") as file:
         if kind == "csv":
             names = [name for name in RESULTS.names if name not in _NOT_IN_CSV]
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
+            corrections = read_corrections(dataset)
+            writer = csv.writer(file)
+            writer.writerow([*names, "correction"])
             _, rows = in_order(newest_results_by_file(dataset, names))
-            writer.writerows({name: _flat(value) for name, value in row.items()} for row in rows)
+            for row in rows:
+                correction = corrections.get(row["track_id"])
+                writer.writerow([*map(_cell, row.values()), _cell(correction.genre) if correction else ""])
         else:
             for table in newest_results_by_file(dataset):
                 for batch in table.to_batches(max_chunksize=_ROWS):
@@ -43,9 +52,11 @@ def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
     return f"{dataset}/results.{kind}"
 
 
-def _flat(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return "; ".join(f"{v['genre']} {v['score']:.3f}" if isinstance(v, dict) else str(v) for v in value)
+        value = "; ".join(f"{v['genre']} {v['score']:.3f}" if isinstance(v, dict) else str(v) for v in value)
+    if isinstance(value, str):
+        return harmless(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from genrebeam.features.errors import UnreadableFile, UsageError
 from genrebeam.features.schema import Rejection, Track
+from genrebeam.pipelines.dataset.cells import original
 from genrebeam.pipelines.library.found import judge, relative
 from genrebeam.pipelines.library.remote import find_one_remote
 from genrebeam.pipelines.storage.places import local_path, path_uri
@@ -130,8 +131,8 @@ def _csv_rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
     _must_have_uri(names, path)
     try:
         for row in csv.DictReader(file, names, delimiter=delimiter):
-            if uri := row["uri"]:
-                yield uri, row.get("track_id") or ""
+            if uri := original(row["uri"] or ""):
+                yield uri, original(row.get("track_id") or "")
     except csv.Error as error:
         raise UsageError(f"{path}: not a readable CSV file: {error}") from error
 

@@ -105,7 +105,7 @@ def test_pandas_duckdb_and_pyarrow_read_it_without_glue(tagged):
 def test_exports_hold_the_same_rows(tagged):
     output = tagged[0]
     table = results(output).sort_values("track_id")
-    flat = pd.read_csv(output / "results.csv")
+    flat = pd.read_csv(output / "results.csv", encoding="utf-8-sig")
     assert list(flat["track_id"]) == list(table["track_id"])
     assert list(flat["genre"]) == list(table["genre"])
     lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
