@@ -24,11 +24,13 @@ from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Datase
 from genrebeam.pipelines.dataset.journal import Origins
 from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest
 from genrebeam.pipelines.dataset.plan import as_table
-from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.dataset.schema import RESULTS, utc
 
 Place = Dataset | str | os.PathLike[str]
-_ANALYSIS, _URI, _COVERAGE_MS, _EMBEDDING = range(4)  # columns of `Ledger.tagged`
+_ANALYSIS, _URI, _COVERAGE_MS, _EMBEDDING, _HOW, _SIZE, _MTIME_US = range(7)  # columns of `Ledger.tagged`
 _VERSION = 0  # the column of `Ledger.rejected`
+_SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
+_COARSEST_US = 2 * _SECOND_US  # FAT
 _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
 
 
@@ -130,25 +132,26 @@ def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
     """Let the results of tracks say where their files are now: a library may move.
 
     A row is never changed. The newest one is added again with the new place, a microsecond younger and otherwise the
-    same, so that it speaks for its track and what is written into the file (the date of the analysis) stays.
+    same, so that it speaks for its track and what is written into the file (the date of the analysis) stays. It takes
+    the file's time too where the size is the same: the new place may keep whole seconds only.
 
     Args:
-        moved: track_id and uri of the tracks, as they are now.
+        moved: the tracks as they are now, with the columns of a Track.
 
     Raises:
         LedgerError: a file of the dataset cannot be read.
     """
-    places: dict[str, str] = {}
-    for table in moved:
-        places |= zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-    if not places:
+    now = {row["track_id"]: row for table in moved for row in table.to_pylist()}
+    if not now:
         return
-    names = pa.array(places, pa.string())
+    names = pa.array(now, pa.string())
     for table in newest_results_by_file(dataset):
         by_run: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
         for row in table.filter(pc.is_in(table["track_id"], value_set=names)).to_pylist():
             younger = row["processed_at"] + dt.timedelta(microseconds=1)
-            by_run[row["run_id"]].append(row | {"uri": places[row["track_id"]], "processed_at": younger})
+            file = now[row["track_id"]]
+            mtime = utc(file["mtime"]) if file["size"] == row["size"] else row["mtime"]
+            by_run[row["run_id"]].append(row | {"uri": file["uri"], "mtime": mtime, "processed_at": younger})
         for run_id, rows in by_run.items():
             dataset.add(RESULTS_DIR, run_id, rows)
 
@@ -189,8 +192,9 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: of its newest result, four columns: key of (version before any tag of ours, model fingerprint, vote);
-            key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding).
+        tagged: of its newest result, seven columns: key of (version before any tag of ours, model fingerprint, vote);
+            key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding); key of
+            (model fingerprint, vote); size in bytes; mtime in microseconds.
         rejected: of its newest reject that is a verdict, one column: key of the version.
         unread: the same of its newest reject that passes.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
@@ -213,7 +217,9 @@ class Ledger:
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
             embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
             place = keys_of(table["uri"].to_pylist())
-            return np.stack([how, place, np.array(coverage_ms, np.int64), embedding], axis=1)
+            model = keys_of(table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
+            columns = [how, place, np.array(coverage_ms, np.int64), embedding, model]
+            return np.stack([*columns, table["size"].to_numpy(), _microseconds(table["mtime"])], axis=1)
 
         how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
@@ -239,6 +245,23 @@ class Ledger:
         return self.tagged.matches(keys, _ANALYSIS, analyses) & (
             self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
         )
+
+    def are_tagged_copies(
+        self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
+    ) -> NDArray[np.bool_]:
+        """The same of files whose size is that of the version, and whose time is it as some disks keep it.
+
+        FAT keeps every other second, SMB and archives whole ones, and FAT shifts by an hour with daylight saving time.
+        """
+        keys = keys_of(tracks["track_id"].to_pylist())
+        is_known = self.tagged.matches(keys, _HOW, keys_of([fingerprint] * len(keys), [vote] * len(keys)))
+        is_known &= self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
+        now_us, then_us = _microseconds(tracks["mtime"]), self.tagged.values(keys, _MTIME_US)
+        apart_us = np.abs(now_us - then_us)
+        is_same_time = np.minimum(apart_us, np.abs(apart_us - _HOUR_US)) < _COARSEST_US
+        is_whole = (now_us % _SECOND_US == 0) | (then_us % _SECOND_US == 0)
+        is_same_size = self.tagged.values(keys, _SIZE) == tracks["size"].to_numpy()
+        return is_known & is_same_size & is_same_time & is_whole
 
     def have_embedding(self, tracks: pa.Table, trunk: str, coverage_s: float | None = None) -> NDArray[np.bool_]:
         """Whether these versions of files have an embedding of this trunk.
@@ -277,9 +300,12 @@ def _milliseconds(coverage_s: float | None) -> int:
 
 def _versions(table: pa.Table) -> Keys:
     """Keys of (track_id, size, mtime in microseconds); the time of a Track is in seconds."""
-    mtime = table["mtime"]
+    mtime_us = _microseconds(table["mtime"]).tolist()
+    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), mtime_us)
+
+
+def _microseconds(mtime: pa.ChunkedArray) -> NDArray[np.int64]:
     if pa.types.is_floating(mtime.type):
-        mtime_us = np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
-    else:
-        mtime_us = mtime.cast(pa.int64()).to_numpy()
-    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), mtime_us.tolist())
+        return np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
+    us: NDArray[np.int64] = mtime.cast(pa.int64()).to_numpy()
+    return us

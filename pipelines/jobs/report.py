@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import heapq
+import itertools
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -130,6 +131,7 @@ def summarise(place: Place) -> Summary:
     blends: collections.Counter[tuple[str, str]] = collections.Counter()
     histogram = np.zeros(_BINS, np.int64)
     uncertain: list[tuple[float, int, dict[str, Any]]] = []
+    number = itertools.count()  # no two rows compare as equal, whatever their confidence
     corrections = read_corrections(dataset)
     latest = sorted(corrections.items(), key=lambda item: item[1].at, reverse=True)[:_CORRECTED]
     listed = pa.array([track_id for track_id, _ in latest], pa.string())
@@ -148,7 +150,7 @@ def summarise(place: Place) -> Summary:
         histogram += np.histogram(confidence, _BINS, (0, 1))[0]
         for index in np.argsort(confidence, kind="stable")[:_UNCERTAIN]:
             row = table.slice(int(index), 1).select(["track_id", "genre", "confidence", "top"]).to_pylist()[0]
-            heapq.heappush(uncertain, (-float(confidence[index]), summary.tracks + int(index), row))
+            heapq.heappush(uncertain, (-float(confidence[index]), next(number), row))
             if len(uncertain) > _UNCERTAIN:
                 heapq.heappop(uncertain)
         _count_folders(table, folders)

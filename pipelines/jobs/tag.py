@@ -204,7 +204,9 @@ class _Run:
             self._sample += [one.uri for one in tracks[:: len(tracks) // _SAMPLE + 1]]
             table = as_table(tracks)
             settled = self._settled(ledger, table)
-            moved.append(table.filter(pa.array(settled & ledger.have_moved(table))).select(["track_id", "uri"]))
+            copies = ledger.are_tagged_copies(table, *self._how()) & ~settled
+            settled |= copies
+            moved.append(table.filter(pa.array(settled & (ledger.have_moved(table) | copies))))
             report.done_before += int(settled.sum())
             can_be_scored = self._can_be_scored(ledger, table) & ~settled
             some = table.filter(pa.array(can_be_scored))
@@ -234,8 +236,12 @@ class _Run:
 
     def _settled(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
         options = self._options
-        done = ledger.are_tagged(tracks, self._bundle.fingerprint, options.vote, options.limits.coverage_s)
+        done = ledger.are_tagged(tracks, *self._how())
         return done if options.retry_rejects else done | ledger.are_rejected(tracks)
+
+    def _how(self) -> tuple[str, str, float | None]:
+        """What has to have made a result that counts: model, vote, coverage."""
+        return self._bundle.fingerprint, self._options.vote, self._options.limits.coverage_s
 
     def _can_be_scored(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks need not be heard for words that were learned over the embeddings that they have."""

@@ -174,3 +174,13 @@ def test_corrections_are_listed_beside_what_was_heard_and_stay_text(dataset):
     assert shown == [(EVIL, "rock", "<b>Bossa</b>", ""), ("A/2.mp3", "jazz", "Zouk", "Ada")]
     page = to_html(summary)
     assert "Zouk" in page and "<b>Bossa" not in page
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (1, 2), (3, 1, 2)])
+def test_tracks_of_several_runs_that_are_equally_sure_are_listed(sizes, tmp_path):
+    dataset = Dataset.at(tmp_path / "out")
+    for run, size in enumerate(sizes):
+        names = {f"{run}/{number}.mp3": [("rock", 0.5)] for number in range(size)}
+        add(dataset, names, second=run)
+    listed = [row["track_id"] for row in summarise(dataset).uncertain]
+    assert sorted(listed) == [f"{run}/{number}.mp3" for run, size in enumerate(sizes) for number in range(size)]

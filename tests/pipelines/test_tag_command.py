@@ -443,6 +443,39 @@ def test_who_has_seen_enough_does_not_make_a_run_fail():
         assert (run.wait(timeout=60), run.stderr.read()) == (3, b"")
 
 
+@pytest.mark.parametrize("shift_s", [0.0, -3600.0, 3600.0])
+def test_a_library_on_a_disk_that_keeps_whole_seconds_is_recognised(shift_s, tmp_path):
+    song = synth.write(tmp_path / "music" / "a.flac", synth.music(5.0, seed=0))
+    os.utime(song, ns=(1_700_000_000_123_456_789,) * 2)
+    out, copy = tmp_path / "out", tmp_path / "usb" / "a.flac"
+    genrebeam("tag", song.parent, "--output", out, "--workers", "1")
+    copy.parent.mkdir()
+    shutil.copy(song, copy)
+    os.utime(copy, (1_700_000_000 + shift_s,) * 2)
+    again = genrebeam("tag", copy.parent, "--output", out, "--workers", "1", "--json")
+    assert [json.loads(again.stdout)[name] for name in ("tagged", "done_before")] == [0, 1]
+    written = genrebeam("apply", out, "--min-confidence", "0", "--max-unknown", "1", "--yes", "--json")
+    assert json.loads(written.stdout)["outcomes"]["write"] == 1
+    assert not mutagen_genre(song) and mutagen_genre(copy)
+
+
+@pytest.mark.parametrize(("shift_s", "more"), [(0.5, b""), (60.0, b""), (0.0, b"x")])
+def test_another_version_of_a_file_is_not_taken_for_a_copy(shift_s, more, tmp_path):
+    song = synth.write(tmp_path / "music" / "a.flac", synth.music(5.0, seed=0))
+    os.utime(song, ns=(1_700_000_000_123_456_789,) * 2)
+    genrebeam("tag", song.parent, "--output", tmp_path / "out", "--workers", "1")
+    song.write_bytes(song.read_bytes() + more)
+    os.utime(song, (1_700_000_000 + shift_s,) * 2)
+    again = genrebeam("tag", song.parent, "--output", tmp_path / "out", "--workers", "1", "--json")
+    assert json.loads(again.stdout)["tagged"] == 1
+
+
+def mutagen_genre(path):
+    import mutagen
+
+    return (mutagen.File(path).tags or {}).get("genre")
+
+
 def everything(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
