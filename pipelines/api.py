@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,11 @@ class Heard:
     def is_unknown(self) -> bool:
         """Whether the music is more likely of none of the genres, by the bundle's line."""
         return self.unknown is not None and self.unknown > UNKNOWN
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in plain Python values, with `is_unknown`: what json.dumps takes."""
+        values = {**dataclasses.asdict(self), "is_unknown": self.is_unknown}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

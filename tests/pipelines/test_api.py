@@ -1,5 +1,7 @@
 """Genres from Python: one file or many, the same answers as `genrebeam tag`, and no Beam."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import threading
@@ -31,6 +33,15 @@ def test_one_file(tagger, tmp_path):
     assert heard.timeline.shape == (3, 3)
     np.testing.assert_allclose(heard.times_s, [0, 2, 4], atol=0.1)
     assert heard.audio.duration_s == pytest.approx(9.0)
+
+
+def test_a_result_is_also_a_dict_that_json_takes(tagger, tmp_path):
+    heard = tagger.hear(synth.write(tmp_path / "a.wav", synth.sine(60, 9.0)))
+    there = json.loads(json.dumps(heard.to_dict()))
+    assert set(there) == {field.name for field in dataclasses.fields(heard)} | {"is_unknown"}
+    assert (there["genre"], there["is_unknown"]) == (heard.genre, heard.is_unknown)
+    np.testing.assert_array_equal(np.float32(there["timeline"]), heard.timeline)
+    assert there["audio"]["duration_s"] == heard.audio.duration_s
 
 
 def test_many_files_come_back_in_order_and_bad_ones_as_errors(tagger, tmp_path):
