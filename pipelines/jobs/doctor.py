@@ -41,6 +41,7 @@ _DECODERS = {
     "AC-3": "ac3",
     "PCM": "pcm_s16le",
 }
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # the latter in WSL 2
 _ENOUGH_BYTES = 1 << 30
 _PATIENCE_S = 20.0
 
@@ -174,6 +175,9 @@ def _tone(path: Path, sample_rate_hz: int) -> Path:
 
 
 def _gpu() -> Check:
+    if not shutil.which("nvidia-smi") and not any(map(os.path.exists, _GPU_DEVICES)):
+        # Without a driver TensorFlow can see none either, and asking it takes seconds.
+        return Check("GPU", False, False, "none; the processors do the work", "nothing to do, unless there is one")
     try:
         import tensorflow as tf
 
@@ -183,8 +187,6 @@ def _gpu() -> Check:
         return Check("GPU", False, False, _line(error), "pip install 'genrebeam[gpu]'")
     if names:
         return Check("GPU", True, False, ", ".join(map(str, names)))
-    if not shutil.which("nvidia-smi"):
-        return Check("GPU", False, False, "none; the processors do the work", "nothing to do, unless there is one")
     return Check("GPU", False, False, "there is a driver, and TensorFlow sees no GPU", "pip install 'genrebeam[gpu]'")
 
 
