@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
+.PHONY: help tag demo man test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -42,6 +42,11 @@ test: $(READY)  ## Lint, type-check, and run all tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -q -n auto --dist loadfile $(ARGS)
+
+MAN     ?= $(HOME)/.local/share/man/man1
+
+man: $(READY)  ## Man pages of all commands, in your own folder of man pages [MAN=folder]
+	@$(RUN) deploy/man.py "$(MAN)"
 
 format: $(READY)  ## Put the code in shape
 	$(VENV)/bin/ruff check --fix .

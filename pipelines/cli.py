@@ -16,6 +16,7 @@ import click
 
 from genrebeam.features.absent import absent
 from genrebeam.features.errors import GenrebeamError
+from genrebeam.pipelines.commands.helps import COMMAND_SECTIONS, examples_of
 
 COMMANDS = {
     "tag": ("genrebeam.pipelines.commands.tag", "Hear the genre of every track in a library."),
@@ -53,11 +54,14 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        command.epilog = examples_of(cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in COMMAND_SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

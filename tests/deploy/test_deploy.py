@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 from commandline import ROOT
@@ -110,3 +111,14 @@ def test_the_launch_script_is_a_script_and_its_options_exist(tmp_path):
 def test_flink_restarts_batch_jobs_in_both_configurations():
     for name in ("config.yaml", "kubernetes.yaml"):
         assert "restart-strategy.type: fixed-delay" in (DEPLOY / "flink" / name).read_text()
+
+
+def test_every_command_has_a_man_page_that_man_can_read(tmp_path):
+    pytest.importorskip("click_man")
+    subprocess.run([sys.executable, DEPLOY / "man.py", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    names = {"genrebeam.1", *(f"genrebeam-{name}.1" for name in cli.COMMANDS)}
+    assert {page.name for page in tmp_path.iterdir()} == names
+    for page in tmp_path.iterdir():
+        macros = {line.split()[0] for line in page.read_text().splitlines() if line.startswith((".", "'"))}
+        assert macros <= {".TH", ".SH", ".PP", ".TP", ".B"}, page.name
+    assert ".m3u, .csv or .parquet" in (tmp_path / "genrebeam-tag.1").read_text()
