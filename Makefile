@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo man test lint format bench bench-apply torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
+.PHONY: help tag demo man test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench: $(READY)  ## Measure parts, the whole, start-up, memory, agreement with s
 
 bench-apply: $(READY)  ## Files per second that get their tags written, 5 MB MP3s in memory, two workers
 	$(RUN) tests/bench/apply_files_per_s.py
+
+bench-app: $(READY)  ## The app in a browser at 100,000 rows: start, keys, sound, searches, memory; JSON
+	$(RUN) tests/bench/app.py
 
 simulate: $(READY)  ## Ten million tracks through everything but the hearing: the driver's seconds and memory
 	$(RUN) tests/bench/simulate.py $(ARGS)

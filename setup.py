@@ -30,7 +30,7 @@ setup(
         "genrebeam": ["py.typed"],
         "genrebeam.model": ["pretrained/*/*"],
         "genrebeam.pipelines": ["data/*"],
-        "genrebeam.app": ["*.js"],
+        "genrebeam.app": ["static/*", "templates/*"],
     },
     install_requires=[
         "apache-beam>=2.77,<3",
@@ -49,10 +49,11 @@ setup(
         "google-crc32c>=1.5",  # checksums of TFRecords in C; Beam refuses to write them without
         "click>=8.1",
         "rich>=13",
+        "pathspec>=0.12",  # --exclude and .genrebeamignore
         "jinja2>=3.1",  # the page of `genrebeam report`
     ],
     extras_require={
-        "app": ["streamlit>=1.60,<2", "matplotlib>=3.8"],  # 1.65 is the last one for Python 3.10
+        "app": ["fastapi>=0.115,<1", "uvicorn>=0.30", "python-multipart>=0.0.18", "matplotlib>=3.8"],
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4", "tensorboard>=2.19"],
         "test": [
             "pytest>=8",

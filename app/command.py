@@ -1,22 +1,25 @@
-"""`genrebeam app`: its options, and the server. What it shows is in app/pages.py.
+"""`genrebeam app`: its options, and the server. What it shows is in app/server.py.
 
 The command line knows this module by name only, so that nothing in pipelines/ depends on the application.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
+import os
+import secrets
 import socket
-from pathlib import Path
+import threading
+import urllib.parse
+import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.commands.options import model_option
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
 @click.command("app")
@@ -24,76 +27,94 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option(
+    "--token",
+    envvar="GENREBEAM_TOKEN",
+    metavar="WORD",
+    help="What visitors of another --host need.  [default: a new one]",
+)
 @click.option("--by", metavar="NAME", help="Who corrects.  [default: the user]")
 @click.option("--max-upload", type=click.IntRange(1, 2000), default=200, show_default=True, metavar="MB")
+@click.option("--no-browser", is_flag=True, help="Open no browser, only print the address.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
-    results: str | None, model: str | None, host: str, port: int, by: str | None, max_upload: int, debug: bool
+    results: str | None,
+    model: str | None,
+    host: str,
+    port: int,
+    token: str | None,
+    by: str | None,
+    max_upload: int,
+    no_browser: bool,
+    debug: bool,
 ) -> None:
-    """Hear, browse and correct in a browser: a file that you send, and the tracks of DIR, a results folder.
+    """Hear, browse, correct and write tags in a browser: the tracks of DIR, a results folder, and files that you send.
 
     Only this machine can reach it, unless --host says otherwise.
     """
-    if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("the application needs Streamlit and matplotlib: pip install 'genrebeam[app]'")
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
+        raise UsageError("the application needs FastAPI and Uvicorn: pip install 'genrebeam[app]'")
+    # Arrow's own pools keep the memory that reading a catalog has needed for a moment.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    listening = _listen(host, port)
     from genrebeam.app.catalog import Catalog
+
+    reading = ThreadPoolExecutor(1).submit(Catalog, results) if results is not None else None
+    from genrebeam.app.guard import LOOPBACK
     from genrebeam.app.hearing import Hearing
-    from genrebeam.app.served import Served, serve
+    from genrebeam.app.served import Served
+    from genrebeam.app.server import make_app
     from genrebeam.pipelines.commands.correct import user
     from genrebeam.pipelines.engine.quiet import quiet_libraries
 
-    _check_free(host, port)
-    catalog = Catalog(results) if results is not None else None
-    with Hearing(model) as hearing:
-        serve(Served(hearing, catalog, user() if by is None else by, debug))
+    catalog = reading.result() if reading is not None else None
+    with Hearing(model) as hearing, Served(hearing, catalog, user() if by is None else by, debug) as served:
         hearing.warm()
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"genrebeam app: http://{shown}:{port}/   (Ctrl-C ends it)")
-        if host not in _LOOPBACK:
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{port}/"
+        token = None if host in LOOPBACK else token or secrets.token_urlsafe(16)
+        if token is not None:
+            address += f"?{urllib.parse.urlencode({'token': token})}"
+        click.echo(f"genrebeam app: {address}   (Ctrl-C ends it)")
+        if token is not None:
             click.echo(
-                "Everybody who can reach this address can play the catalog, upload files and correct genres.", err=True
+                "Everybody who has this address can play the catalog, correct genres and write tags. "
+                "Nothing is encrypted.",
+                err=True,
             )
+        if not no_browser and _has_browser():
+            threading.Timer(0.3, webbrowser.open, [address]).start()
         with quiet_libraries(results or "genrebeam-app", debug=debug):
-            _run(host, port, max_upload, debug=debug)
+            _run(make_app(served, token=token, max_upload_mb=max_upload), listening, debug=debug)
 
 
-def _check_free(host: str, port: int) -> None:
-    """Raises UsageError where the port cannot be opened."""
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; raises UsageError where the port cannot be opened."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}; try another --port"
         ) from error
+    return listening
 
 
-def _run(host: str, port: int, max_upload: int, *, debug: bool) -> None:
-    """Streamlit in this process, until it is interrupted. Its configuration files are overruled where it matters."""
-    from streamlit.web import cli
+def _has_browser() -> bool:
+    """Whether a browser would open in a window and not in this terminal."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.name == "nt") or _is_mac()
 
-    options = {
-        "server.address": host,
-        "server.port": port,
-        "server.headless": True,  # neither opens a browser nor asks for a mail address
-        "server.maxUploadSize": max_upload,
-        "server.fileWatcherType": "none",
-        "server.enableStaticServing": False,
-        "server.enableCORS": True,
-        "server.enableXsrfProtection": True,
-        "browser.gatherUsageStats": False,
-        "client.toolbarMode": "minimal",
-        "theme.primaryColor": "#0072B2",
-        "client.showErrorDetails": "full" if debug else "none",
-        "logger.level": "info" if debug else "error",
-    }
-    flags = [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in options.items()]
-    if host in _LOOPBACK:  # a page elsewhere that resolves its own name to this machine gets nothing
-        flags += [f"--server.allowedHosts={name}" for name in ("127.0.0.1", "localhost", "[::1]")]
-    said = (
-        contextlib.nullcontext() if debug else contextlib.redirect_stdout(io.StringIO())
-    )  # the address is printed already
-    with said:
-        cli.main(args=["run", str(Path(__file__).with_name("main.py")), *flags], standalone_mode=False)
+
+def _is_mac() -> bool:
+    return os.uname().sysname == "Darwin"
+
+
+def _run(app: object, listening: socket.socket, *, debug: bool) -> None:
+    """Serve until it is interrupted."""
+    import uvicorn
+
+    config = uvicorn.Config(app, log_level="info" if debug else "error", access_log=debug, ws="none", lifespan="off")  # type: ignore[arg-type]
+    uvicorn.Server(config).run(sockets=[listening])

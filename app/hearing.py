@@ -1,110 +1,112 @@
-"""Hearing files for the application: one network for all who look, one file at a time, and sound that browsers play."""
+"""Hearing files for the application: one network for all visitors, and what pages draw of a file.
+
+A file is decoded once, in the child process of GenreTagger and with its limits; nothing of it is kept.
+"""
 
 from __future__ import annotations
 
-import io
+import base64
+import contextlib
+import functools
 import threading
-import wave
+from collections.abc import Iterator
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 
 from genrebeam.features.errors import GenrebeamError, UnreadableFile
-from genrebeam.features.extract import mono_blocks
 from genrebeam.features.limits import ExtractLimits
-from genrebeam.features.schema import AudioInfo
-from genrebeam.pipelines.api import GenreTagger, Heard
-from genrebeam.pipelines.jobs.show import Picture, picture
+from genrebeam.pipelines.api import Features, GenreTagger, Heard
+from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.storage.copies import local_copy
 
-# What browsers play as it is; all else, and what is larger, is turned into mono WAV, so far.
-_PLAYED = {
-    ("mp3", "mp3"): "audio/mpeg",
-    ("flac", "flac"): "audio/flac",
-    ("ogg", "vorbis"): "audio/ogg",
-    ("ogg", "opus"): "audio/ogg",
-    ("mp4", "aac"): "audio/mp4",
-    ("wav", "pcm_s16"): "audio/wav",
-}
-_PLAYED_BYTES = 100 << 20
-_CONVERTED_S, _CONVERTED_HZ = 20 * 60, 22_050
+_COLUMNS = 800  # of a picture: more frames than that are drawn as their loudest
+_WARM_S = 1.0  # after the start
 # Limits for one file in the browser, where nobody waits longer; `genrebeam tag` allows more.
 LIMITS = ExtractLimits(max_duration_s=12 * 3600.0, stall_s=30.0)
 
 
-class Sound(NamedTuple):
-    """What a player gets. `cut` says that it is only the beginning, in seconds; 0 where it is all."""
+class Picture(NamedTuple):
+    """A spectrogram to draw: uint8 [columns, bands] in base64, from the lowest band up, 255 the loudest."""
 
-    data: bytes
-    mime: str
-    cut: int = 0
-
-
-class HeardTrack(NamedTuple):
-    """A track that was heard, with its picture and its sound."""
-
-    heard: Heard
-    picture: Picture
-    sound: Sound
+    columns: int
+    bands: int
+    levels: str
+    duration_s: float
 
 
 class Hearing:
-    """The network, which is loaded in the background from `warm` on, and the lock that it needs.
+    """The network and the decoding process, which start with the first file, or by `warm`. Threads take turns.
 
     Raises:
         BundleError: there is no such bundle, or it is damaged.
     """
 
     def __init__(self, model: str | None = None) -> None:
-        self.tagger = GenreTagger(model, limits=LIMITS)
+        self._model = model
+        self.bundle = bundle_at(model)
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def tagger(self) -> GenreTagger:
+        return GenreTagger(self._model, limits=LIMITS)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The genres that the network knows."""
-        return self.tagger.bundle.labels
+        return self.bundle.labels
 
     def __enter__(self) -> Hearing:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.tagger.close()
+        with self._lock:
+            if "tagger" in vars(self):
+                self.tagger.close()
 
     def warm(self) -> None:
-        """Import and load what the first track would wait for."""
-        threading.Thread(target=self._load, name="warm", daemon=True).start()
+        """Load what the first file would wait for, a moment later: the first page comes first."""
+        timer = threading.Timer(_WARM_S, lambda: self._ready().hear([]))
+        timer.daemon = True
+        timer.start()
 
-    def _load(self) -> None:
+    def _ready(self) -> GenreTagger:
         with self._lock:
-            self.tagger.hear([])
-            import matplotlib.figure  # noqa: F401
+            return self.tagger
 
-    def show(self, uri: str) -> HeardTrack:
-        """A file or an object of the catalog; raises TrackError, with a sentence for people."""
-        with local_copy(uri) as path:
-            try:
-                return self._show(path)
-            except FileNotFoundError:
-                raise UnreadableFile(f"{uri}: not there any more") from None
+    def hear(self, path: Path, name: str) -> tuple[Heard, Picture]:
+        """A file that somebody sent. Messages call it by `name`. Raises TrackError."""
+        with _called(name, path):
+            tagger = self._ready()
+            features = tagger.features(path)
+            return tagger.decide(features), _picture(features)
 
-    def show_upload(self, name: str, data: bytes) -> HeardTrack:
-        """A file that somebody sent; it lies on the disk only while it is heard. Raises TrackError."""
-        with TemporaryDirectory(prefix="genrebeam-") as folder:
-            path = Path(folder, safe_name(name))
-            path.write_bytes(data)
-            try:
-                return self._show(path)
-            except GenrebeamError as error:
-                raise type(error)(str(error).replace(f"{folder}/", "")) from None
+    def picture(self, uri: str) -> Picture:
+        """A file or an object of the catalog, decoded anew. Raises TrackError."""
+        with local_copy(uri) as path, _called(uri, path):
+            return _picture(self._ready().features(path))
 
-    def _show(self, path: Path) -> HeardTrack:
-        with self._lock:
-            features = self.tagger.features(path)
-            heard = self.tagger.decide(features)
-            drawn = picture(features, heard, self.tagger.front_end)
-        return HeardTrack(heard, drawn, playable(path, features.audio))
+
+@contextlib.contextmanager
+def _called(name: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UnreadableFile(f"{name}: it is not there; is its disk mounted?") from None
+    except GenrebeamError as error:
+        raise type(error)(str(error).replace(str(path), name)) from None
+
+
+def _picture(features: Features) -> Picture:
+    levels = features.log_mel
+    together = -(-len(levels) // _COLUMNS)
+    whole = np.pad(levels, ((0, -len(levels) % together), (0, 0)))
+    drawn = whole.reshape(-1, together, levels.shape[1]).max(axis=1).astype(np.float32)
+    loudest = max(float(drawn.max()), 1.0)
+    drawn = np.clip((drawn - loudest + 120) / 120, 0, 1) * 255  # 120 levels: the loudest 60 dB
+    shown = base64.b64encode(drawn.astype(np.uint8).tobytes()).decode()
+    return Picture(len(drawn), levels.shape[1], shown, features.audio.duration_s)
 
 
 def safe_name(name: str) -> str:
@@ -112,21 +114,3 @@ def safe_name(name: str) -> str:
     last = PurePath(name.replace("\\", "/")).name
     last = "".join(char for char in last if char.isprintable())[-60:]
     return last if last.strip(".") else "upload"
-
-
-def playable(path: Path, audio: AudioInfo) -> Sound:
-    """A file that was heard before, as a browser can play it."""
-    mime = _PLAYED.get((audio.container, audio.codec))
-    if mime and path.stat().st_size <= _PLAYED_BYTES:
-        return Sound(path.read_bytes(), mime)
-    output, seconds = io.BytesIO(), 0.0
-    with wave.open(output, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(_CONVERTED_HZ)
-        for block in mono_blocks(path, _CONVERTED_HZ, ExtractLimits()):
-            if isinstance(block, AudioInfo) or seconds >= _CONVERTED_S:
-                break
-            file.writeframes((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
-            seconds += len(block) / _CONVERTED_HZ
-    return Sound(output.getvalue(), "audio/wav", int(seconds) if seconds < audio.duration_s - 1 else 0)

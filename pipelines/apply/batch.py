@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from genrebeam.features.errors import TrackError, UsageError, WriteFailed
+from genrebeam.features.errors import TrackError, UnreadableFile, UsageError, WriteFailed
 from genrebeam.features.schema import Track
 from genrebeam.pipelines.apply.options import ApplyRun
 from genrebeam.pipelines.apply.plan import Planned, TagJob, TagResult, named, plan
@@ -67,7 +67,7 @@ def _work_part(part: Sequence[TagJob], run: ApplyRun, scratch: str) -> list[TagR
     planned: dict[str, Planned] = {}
     receipts: list[Entry] = []
     for job in part:
-        result = _guarded(job.track, plan, job, run, scratch, receipts)
+        result = _guarded(job.track, UnreadableFile, plan, job, run, scratch, receipts)
         if isinstance(result, TagResult):
             done.append(result)
         elif result.target in planned:  # two links to one file
@@ -81,7 +81,7 @@ def _work_part(part: Sequence[TagJob], run: ApplyRun, scratch: str) -> list[TagR
     receipts = []
     try:
         for one in planned.values():
-            failed = _guarded(one.job.track, _carry_out, one, receipts)
+            failed = _guarded(one.job.track, WriteFailed, _carry_out, one, receipts)
             done.append(failed or one.done)
     finally:
         if receipts:
@@ -104,8 +104,14 @@ def _carry_out(one: Planned, receipts: list[Entry]) -> None:
             receipts.append(receipt)
 
 
-def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Result | TagResult:
-    """What `act` returns; what it raises about this file becomes a failed TagResult."""
+def _guarded(
+    track: Track, refused: type[TrackError], act: Callable[..., Result], *arguments: Any
+) -> Result | TagResult:
+    """What `act` returns; what it raises about this file becomes a failed TagResult.
+
+    Args:
+        refused: what it is called when the operating system refuses.
+    """
     try:
         return act(*arguments)
     except TrackError as error:
@@ -113,7 +119,7 @@ def _guarded(track: Track, act: Callable[..., Result], *arguments: Any) -> Resul
     except UsageError:
         raise
     except OSError as error:
-        name, message = WriteFailed.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
+        name, message = refused.__name__, f"{track.uri}: {error.strerror or error}; left as it is"
     except Exception as error:  # a fault of ours in one strange file must not cost the others
         name, what = type(error).__name__, " ".join(str(error).split())[:200]
         message = f"{track.uri}: {name}: {what}; left as it is, please report this"

@@ -33,6 +33,7 @@ from genrebeam.pipelines.jobs.tag_report import TagReport
 @click.option("--workers", type=int, default=None, help="Processes on this machine.  [default: one per core]")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Chunks per prediction.")
 @apply_options("none")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Pass over such files, as .gitignore has it.")
 @click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
 @click.option("--features-input", metavar="DIR", help="Start from kept features instead of audio.")
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
@@ -51,6 +52,7 @@ def command(
     top_k: int,
     coverage: str,
     batch_size: int,
+    exclude: tuple[str, ...],
     features_output: str | None,
     features_input: str | None,
     formats: tuple[str, ...],
@@ -82,6 +84,7 @@ def command(
         vote=vote,
         top_k=top_k,
         batch_size=batch_size,
+        exclude=exclude,
         features_output=features_output,
         features_input=features_input,
         retry_rejects=retry_rejects,

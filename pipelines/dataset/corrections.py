@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.ledger import Place, newest_results
+from genrebeam.pipelines.dataset.names import rows_named
 from genrebeam.pipelines.dataset.schema import storable
-from genrebeam.pipelines.storage.places import path_uri
 
 _LONGEST = 200  # characters of a genre
 
@@ -76,21 +76,34 @@ def correct(place: Place, track: str, genre: str | None, *, by: str = "") -> str
 
 
 def write_down(dataset: Dataset, track_id: str, genre: str | None, *, by: str = "") -> None:
-    """The same for a track_id that is known to be one.
+    """The same for a track_id that is known to be one; raises as `write_down_all`."""
+    write_down_all(dataset, {track_id: genre}, by=by)
+
+
+def write_down_all(dataset: Dataset, genres: Mapping[str, str | None], *, by: str = "") -> None:
+    """The same for several tracks, whose corrections are saved together or not at all.
 
     No lock is needed: a correction is a file of its own, so a run may be tagging meanwhile.
 
     Raises:
         UsageError: a genre that no tag could hold.
-        OSError: it cannot be written.
+        OSError: they cannot be written.
     """
-    if genre is not None:
-        genre = "; ".join(words_of(genre))
-        if not genre or not genre.isprintable() or len(genre) > _LONGEST:
-            raise UsageError(f"{genre[:40]!r} is no genre: give a word or some, on one line")
     now = dt.datetime.now(dt.timezone.utc)
-    row = {"track_id": track_id, "genre": genre, "at": now, "by": storable(by)}
-    dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", [row])  # a name for each day, by which `apply` merges the files
+    rows = [
+        {"track_id": track_id, "genre": None if genre is None else checked(genre), "at": now, "by": storable(by)}
+        for track_id, genre in genres.items()
+    ]
+    if rows:
+        dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", rows)  # a name for each day, by which `apply` merges the files
+
+
+def checked(genre: str) -> str:
+    """A genre or several as they are saved: "Rock;Metal " is "Rock; Metal"; raises UsageError where no tag could."""
+    genre = "; ".join(words_of(genre))
+    if not genre or not genre.isprintable() or len(genre) > _LONGEST:
+        raise UsageError(f"{genre[:40]!r} is no genre: give a word or some, on one line")
+    return genre
 
 
 def words_of(genre: str) -> tuple[str, ...]:
@@ -100,12 +113,6 @@ def words_of(genre: str) -> tuple[str, ...]:
 
 def _track_named(dataset: Dataset, track: str) -> str:
     rows = newest_results(dataset, ["track_id", "uri"])
-    track_ids = rows["track_id"].to_pylist()
-    if track in track_ids:
-        return track
-    names = {track, path_uri(os.path.abspath(track))}
-    for track_id, uri in zip(track_ids, rows["uri"].to_pylist(), strict=True):
-        if uri in names:
-            return track_id
-    name = track or "a track without a name"
-    raise UsageError(f"{name}: no result of it in {dataset}; give its path, or its track_id as results have it")
+    (row,) = rows_named([track], rows, where=str(dataset))
+    track_id: str = rows["track_id"][row].as_py()
+    return track_id

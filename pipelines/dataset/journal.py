@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, Dataset
 from genrebeam.pipelines.dataset.keys import keys_of
-from genrebeam.pipelines.dataset.schema import JOURNAL
+from genrebeam.pipelines.dataset.schema import JOURNAL, storable
 from genrebeam.pipelines.storage.folders import write_json
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.change import Kept
@@ -41,6 +42,7 @@ class Entry:
         former: what stood where the change wrote; None where that was too much to keep, and in old journals.
         mtime_ns_after: None before an object is put, because its store tells the time.
         temporary: the name of the copy beside the file while it is being made; an object has none.
+        dataset: the folder of this journal when the row was written, links resolved; empty in old journals.
     """
 
     uri: str
@@ -57,6 +59,7 @@ class Entry:
     mtime_ns_after: int | None
     temporary: str
     former: tuple[Former, ...] | None = None
+    dataset: str = ""
 
     def to_row(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in JOURNAL.names if hasattr(self, name)}
@@ -78,6 +81,7 @@ class Entry:
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> Entry:
         plain = {field.name: row[field.name] for field in dataclasses.fields(Entry) if field.name in row}
+        plain["dataset"] = row.get("dataset") or ""
         plain["tags_before"] = tuple(
             Kept(t["dialect"], t["exists"], t["slack"], tuple((f["position"], f["raw"]) for f in t["fields"]))
             for t in row["tags_before"]
@@ -95,7 +99,14 @@ def append(dataset: Dataset, entries: Sequence[Entry]) -> None:
 
     A batch that a runner retries has its rows twice, with two names for the copies; both mean the same.
     """
-    dataset.add(JOURNAL_DIR, entries[0].run_id, (entry.to_row() for entry in entries))
+    where = place_of(dataset)
+    dataset.add(JOURNAL_DIR, entries[0].run_id, (entry.to_row() | {"dataset": where} for entry in entries))
+
+
+def place_of(dataset: Dataset) -> str:
+    """Where a dataset lies, as the journal notes it: a copy of its folder is not where the rows were written."""
+    path = local_path(str(dataset))
+    return str(dataset) if path is None else storable(os.path.realpath(path))
 
 
 def read(place: Dataset | str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
@@ -199,16 +210,18 @@ def _versions(table: pa.Table) -> tuple[list[str], list[Version], list[Version]]
 def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
     """Clear up behind killed runs, and leave a mark when this one has ended well. Only with the dataset's lock.
 
-    The copies that killed runs left are found through the journal: nothing is deleted that is not in it.
+    The copies that killed runs left are found through the journal: nothing is deleted that is not in it, nor what the
+    dataset that this is a copy of has made.
     """
     folder = dataset.folder / JOURNAL_DIR
     ended = {name.removesuffix(".json") for name in folder.names() if name.endswith(".json")}
-    killed = set()
+    killed, where = set(), place_of(dataset)
     for name in dataset.files(JOURNAL_DIR):
         owner = name.removesuffix(".parquet").rpartition("-")[0]
         if owner not in ended:
             killed.add(owner)
-            table = dataset.read(JOURNAL_DIR, name, ["uri", "temporary"])
+            table = dataset.read(JOURNAL_DIR, name, ["uri", "temporary", "dataset"])
+            table = table.filter(pc.or_kleene(pc.is_null(table["dataset"]), pc.equal(table["dataset"], where)))
             for uri, temporary in zip(table["uri"].to_pylist(), table["temporary"].to_pylist(), strict=True):
                 if local := local_path(uri):
                     remove_leftover(os.path.realpath(local), temporary)

@@ -49,6 +49,13 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
     Args:
         run_id: look at what this run has written only.
     """
+    return (table for _, _, table in newest_results_in_files(place, columns, run_id=run_id))
+
+
+def newest_results_in_files(
+    place: Place, columns: list[str] | None = None, *, run_id: str = ""
+) -> Iterator[tuple[str, NDArray[np.int64], pa.Table]]:
+    """The same with the name of each file, and where in it the rows stand."""
     dataset = Dataset.at(place)
     yielded = np.empty(0, np.int64)
     while True:
@@ -70,7 +77,7 @@ def newest_results_by_file(place: Place, columns: list[str] | None = None, *, ru
                 except MergedMeanwhile:
                     break
                 yielded = np.append(yielded, keys[own])
-                yield table.take(pa.array(own - start))
+                yield name, own - start, table.take(pa.array(own - start))
         else:
             return
 

@@ -100,6 +100,7 @@ JOURNAL = pa.schema(
         pa.field("size_after", pa.int64()),
         pa.field("mtime_ns_after", pa.int64()),
         pa.field("temporary", pa.string()),
+        pa.field("dataset", pa.string()),
     ]
 )
 

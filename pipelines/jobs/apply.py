@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import Unreachable, UnreadableFile, UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.pipelines.apply.batch import BATCH, work_batch
 from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
@@ -37,9 +37,11 @@ from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.library.reach import spread, why_unreachable
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
 
+_SAMPLE = 20  # files that are opened to see whether any can be
 _LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
 RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "unknown", "top", "model_id", "model_fingerprint",
@@ -148,23 +150,27 @@ def batches_of_journal(dataset: Place) -> Batches:
     )
     track_id = operator.itemgetter("track_id")
     by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
-    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows))))
+    where = journal.place_of(Dataset.at(dataset))
+    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows), where)))
 
 
-def _to_undo(rows: list[dict[str, Any]]) -> Iterator[TagJob]:
+def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
     """What was written into one track, by the files that it was written into.
 
     Args:
         rows: where the track is by its newest result, if it has any; then the journal's rows of it, oldest first. What
             was written into a file that is gone is looked for there: the library has moved; and everything, where
             nothing was written into that file: it is a copy.
+        where: the dataset lies. Another file that is there is looked at only where this dataset wrote into it, and not
+            one that this is a copy of: the file is the other one's.
     """
     place = None if "action" in rows[0] else rows.pop(0)["uri"]
     entries = [Entry.from_row(row) for row in rows]
     by_file = {entry.uri: [one for one in entries if one.uri == entry.uri] for entry in entries}
     if place is not None:
         here = [one for one in entries if one.uri == place or _is_gone(one.uri)]
-        by_file = {uri: ours for uri, ours in by_file.items() if not _is_gone(uri)} | {place: here or entries}
+        others = {uri: ours for uri, ours in by_file.items() if ours[-1].dataset == where and not _is_gone(uri)}
+        by_file = others | {place: here or entries}
     for uri, ours in by_file.items():
         last = ours[-1]
         mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
@@ -209,15 +215,18 @@ def work(
     """
     report = ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
     if run.dry_run:
-        for batch in _in_threads(batches, run):
+        for batch in _reachable(_in_threads(batches, run), report, run):
             _count(report, batch, [], tick, keep_changes)
         return report
     rejections: list[Rejection] = []
     summary: dict[str, Any] = {"started_at": report.started_at}
     with journal.run(run.dataset, run.run_id, summary):
         try:
-            for batch in _in_threads(batches, run):
+            for batch in _reachable(_in_threads(batches, run), report, run):
                 _count(report, batch, rejections, tick, keep_changes)
+        except Unreachable:
+            rejections.clear()  # they would say nothing of the files
+            raise
         finally:
             summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
             if rejections:
@@ -241,6 +250,39 @@ def _count(
     tick(count)
 
 
+def _reachable(done: Iterator[list[TagResult]], report: ApplyReport, run: ApplyRun) -> Iterator[list[TagResult]]:
+    """The same, as long as a file of the library can be read.
+
+    Raises:
+        Unreachable: as `check_reach`.
+    """
+    alarm = BATCH
+    for batch in done:
+        yield batch
+        if report.failed >= alarm:
+            alarm = 2 * report.failed
+            check_reach(report, run)
+    check_reach(report, run)
+
+
+def check_reach(report: ApplyReport, run: ApplyRun) -> None:
+    """Whether the library is there, asked where not one of the files that were looked at could be read.
+
+    Raises:
+        Unreachable: it is not.
+    """
+    missing = report.errors[UnreadableFile.__name__]
+    if not missing or missing != report.outcomes.total():
+        return
+    tables = newest_results_by_file(run.dataset, ["track_id", "uri"])
+    sample = spread((uri for table in tables for uri in table["uri"].to_pylist()), _SAMPLE)
+    if why := why_unreachable(sample):
+        raise Unreachable(
+            f"{run.dataset}: none of its music can be read ({sample[-1]}: {why}); is the drive mounted, does the store "
+            "answer? Nothing was written: run the same command when it is there"
+        )
+
+
 def _in_threads(batches: Iterable[Sequence[TagJob]], run: ApplyRun) -> Iterator[list[TagResult]]:
     """Batches as they are done, a few in flight at a time so that an interrupt is quick."""
     batches = iter(batches)
@@ -261,6 +303,7 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
 
     Raises:
         UsageError: no results there, another run holds the folder, or there is nobody to ask.
+        Unreachable: not one of the files can be read.
         LedgerError: the dataset cannot be read.
         click.Abort: the answer was no.
     """

@@ -25,7 +25,7 @@ from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import watched
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.engine.waiting import wait_for
-from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, new_run, results_to_write
+from genrebeam.pipelines.jobs.apply import TO_WRITE, ApplyReport, apply_results, check_reach, new_run, results_to_write
 from genrebeam.pipelines.stages.write_tags import NAMESPACE
 from genrebeam.pipelines.tags.policy import Outcome
 
@@ -69,6 +69,7 @@ def apply_on_runner(place: Place, options: ApplyOptions, engine: Engine, *, cons
             else:
                 report.outcomes[name] += count
         summary |= {"outcomes": dict(report.outcomes), "errors": dict(report.errors)}
+        check_reach(report, run)
     return report
 
 

@@ -48,6 +48,7 @@ from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import same
 
 CHECK, NEXT = "tags-to-check.csv", "tag-next.csv"  # in the bundle
+LEARNED_AT = "learned_at"  # in the metadata of the table of checks
 _NEXT_COUNT = 20
 
 CHECKS = pa.schema(
@@ -156,7 +157,8 @@ def learn_words(options: LearnOptions) -> LearnReport:
     try:
         bundle = _write(options, base, catalog, learned, checks, report.next)
         with dataset.folder.new(CHECKS_FILE) as path:
-            pq.write_table(checks, path, compression="zstd")
+            now = dt.datetime.now(dt.timezone.utc)  # what people say later answers the checks
+            pq.write_table(checks.replace_schema_metadata({LEARNED_AT: now.isoformat()}), path, compression="zstd")
     except OSError as error:
         raise UsageError(f"{error.filename or options.output}: cannot be written: {error.strerror}") from error
     return dataclasses.replace(

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genrebeam.features.errors import UsageError
@@ -20,8 +19,9 @@ from genrebeam.model.similar import similarity
 from genrebeam.pipelines.dataset.corrections import read_corrections, words_of
 from genrebeam.pipelines.dataset.dataset import RESULTS_DIR, Dataset, existing, schema_of
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file
+from genrebeam.pipelines.dataset.names import below, rows_named
 from genrebeam.pipelines.jobs.rescore import embeddings_of
-from genrebeam.pipelines.storage.places import local_path, path_uri
+from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import spelled
 from genrebeam.pipelines.tags.words import same
 
@@ -96,7 +96,7 @@ def choose(options: PlaylistOptions) -> list[Entry]:
     fits = _fits(options, table, corrected)
     rng = np.random.default_rng(options.seed)
     if options.like:
-        rows = _rows_of(dataset, table, options.like)
+        rows = rows_named(options.like, table, where=str(dataset))
         assert embeddings is not None
         score = _similarity(dataset, table, embeddings, rows)
         fits[rows] = False
@@ -163,8 +163,7 @@ def _read(dataset: Dataset, *, with_embeddings: bool) -> tuple[pa.Table, NDArray
 def _fits(options: PlaylistOptions, table: pa.Table, corrected: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_]:
     fits = np.ones(len(table), bool)
     if options.folder:
-        prefix = options.folder.strip("/") + "/"
-        fits &= pc.starts_with(table["track_id"], prefix).to_numpy()
+        fits &= below(options.folder, table["track_id"]).to_numpy()
     if options.genres or options.min_confidence:
         wanted = {same(genre) for genre in options.genres}
         genres = table["genre"].to_pylist()
@@ -177,22 +176,6 @@ def _fits(options: PlaylistOptions, table: pa.Table, corrected: Mapping[str, tup
                     own[row] = not wanted or bool({same(word) for word in corrected[track_id]} & wanted)
         fits &= own
     return fits
-
-
-def _rows_of(dataset: Dataset, table: pa.Table, tracks: Sequence[str]) -> list[int]:
-    at = {track_id: row for row, track_id in enumerate(table["track_id"].to_pylist())}
-    by_uri: dict[str, int] = {}
-    rows = []
-    for track in tracks:
-        if track not in at and not by_uri:
-            by_uri = {uri: row for row, uri in enumerate(table["uri"].to_pylist())}
-        row = at.get(track, by_uri.get(track, by_uri.get(path_uri(os.path.abspath(track)), -1)))
-        if row < 0:
-            raise UsageError(
-                f"--like {track}: no result of it in {dataset}; give its path, or its track_id as results do"
-            )
-        rows.append(row)
-    return rows
 
 
 def _similarity(

@@ -170,7 +170,9 @@ class _Run:
         options, report = self._options, self.report
         ledger = Ledger.read(self._dataset)
         leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
-        found = find_all(options.libraries, leave_out=leave_out, beam_flags=options.engine.flags)
+        found = find_all(
+            options.libraries, leave_out=leave_out, beam_flags=options.engine.flags, exclude=options.exclude
+        )
         moved: list[pa.Table] = []
         known: dict[str, str] = {}
         while part := list(itertools.islice(found, _FOUND)):

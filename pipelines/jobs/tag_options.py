@@ -27,6 +27,7 @@ class TagOptions:
     vote: str = "mean"
     top_k: int = 3
     batch_size: int = 64
+    exclude: tuple[str, ...] = ()
     features_output: str | None = None
     features_input: str | None = None
     retry_rejects: bool = False

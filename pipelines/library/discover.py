@@ -15,6 +15,7 @@ from pathlib import Path
 from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.pipelines.library.found import judge, keepable, track_of
+from genrebeam.pipelines.library.ignore import Ignore
 from genrebeam.pipelines.library.manifest import is_manifest, read_manifest
 from genrebeam.pipelines.library.remote import find_remote
 from genrebeam.pipelines.library.walk import expand_glob, walk
@@ -29,9 +30,15 @@ class Discovery:
     rejections: tuple[Rejection, ...]
 
 
-def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()) -> Discovery:
+def discover(
+    libraries: Sequence[str],
+    *,
+    leave_out: Iterable[Path] = (),
+    beam_flags: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Discovery:
     """All that `find_all` finds, where it fits into memory; arguments and errors as there."""
-    found = list(find_all(libraries, leave_out=leave_out, beam_flags=beam_flags))
+    found = list(find_all(libraries, leave_out=leave_out, beam_flags=beam_flags, exclude=exclude))
     tracks = [one for one in found if isinstance(one, Track)]
     rejections = [one for one in found if isinstance(one, Rejection)]
     return Discovery(
@@ -41,7 +48,11 @@ def discover(libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_f
 
 
 def find_all(
-    libraries: Sequence[str], *, leave_out: Iterable[Path] = (), beam_flags: Sequence[str] = ()
+    libraries: Sequence[str],
+    *,
+    leave_out: Iterable[Path] = (),
+    beam_flags: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Iterator[Track | Rejection]:
     """Everything in the given folders, globs, manifests and single files, one after the other and none twice.
 
@@ -49,15 +60,19 @@ def find_all(
         libraries: as typed by the user.
         leave_out: folders not to look into, such as the output folder.
         beam_flags: options of Beam's FileSystems.
+        exclude: patterns as `.gitignore` has them, of files and folders to pass over; files that are named themselves,
+            or by a manifest, are taken all the same.
 
     Raises:
-        UsageError: a library that does not exist, cannot be read, or shares a track_id with another.
+        UsageError: a library that does not exist, cannot be read, or shares a track_id with another;
+            an invalid pattern.
     """
+    ignore = Ignore(exclude)
     skip = {os.path.realpath(folder) for folder in leave_out}
 
     def all_of_them() -> Iterator[Track | Rejection]:
         for library in libraries:
-            yield from map(keepable, _find(library, skip, beam_flags))
+            yield from map(keepable, _find(library, skip, beam_flags, ignore))
 
     if len(libraries) == 1 and not is_manifest(libraries[0]):
         yield from all_of_them()  # names in one folder are unique
@@ -78,10 +93,10 @@ def find_all(
             yield found
 
 
-def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
+def _find(library: str, skip: set[str], beam_flags: Sequence[str], ignore: Ignore) -> Iterator[Track | Rejection]:
     must_be_named(library, "library")
     if "://" in library and not library.startswith("file://"):
-        yield from find_remote(library, beam_flags)
+        yield from find_remote(library, beam_flags, ignore)
         return
     path = local_path(library)
     assert path is not None
@@ -89,12 +104,12 @@ def _find(library: str, skip: set[str], beam_flags: Sequence[str]) -> Iterator[T
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise UsageError(f"{path}: this folder may not be read; check its permissions")
-        yield from walk(path.absolute(), skip)
+        yield from walk(path.absolute(), skip, ignore)
     elif is_manifest(library) and path.is_file():
         yield from read_manifest(path, beam_flags)
     elif os.path.lexists(path):
         yield judge(path.absolute(), path.name)
     elif glob.has_magic(str(path)):
-        yield from expand_glob(path, skip)
+        yield from expand_glob(path, skip, ignore)
     else:
         raise UsageError(f"{library}: no such library; give a folder, a glob, a manifest or an audio file")

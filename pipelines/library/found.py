@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import os
 import posixpath
-import re
 import stat
 import urllib.parse
 from pathlib import Path, PurePosixPath
@@ -35,13 +33,6 @@ _AUDIO_SUFFIXES = frozenset(
     .snd .spx .tak .tta .voc .w64 .wav .wave .weba .webm .wma .wv
     """.split()
 )
-# What systems leave behind; neither music nor anything its owner knows of. Other names with a leading dot are
-# looked at: there are folders called ".38 Special".
-_JUNK_NAMES = (
-    "._*|.DS_Store|.Trash*|.git|.genrebeam-*|.AppleDouble|.Spotlight-V100|.fseventsd|@eaDir|$RECYCLE.BIN|"
-    "System Volume Information|lost+found|Thumbs.db|desktop.ini"
-).split("|")
-is_junk = re.compile("|".join(map(fnmatch.translate, _JUNK_NAMES))).match  # one match: it is asked for every file
 _LIMIT_NS = 2**63  # times are kept in nanoseconds of 64 bits: from 1678 to 2262
 
 
@@ -86,7 +77,7 @@ def judge(path: Path, track_id: str) -> Track | Rejection:
         reason = "a link to nothing" if path.is_symlink() else (error.strerror or str(error))
         return reject(path, track_id, UnreadableFile, reason)
     if not stat.S_ISREG(status.st_mode):
-        return reject(path, track_id, UnreadableFile, "not a regular file")
+        return reject(path, track_id, NotAudio, "not a regular file")
     return Track(path_uri(path), track_id, status.st_size, status.st_mtime_ns // 1000 / 1e6)
 
 

@@ -23,6 +23,18 @@ def why_unreachable(uris: Iterable[str]) -> str:
     return why
 
 
+def spread(uris: Iterable[str], count: int) -> list[str]:
+    """At least `count` of them from beginning to end, less than twice as many; all where there are fewer."""
+    kept: list[str] = []
+    step = 1
+    for number, uri in enumerate(uris):
+        if number % step == 0:
+            kept.append(uri)
+        if len(kept) == 2 * count:
+            kept, step = kept[::2], 2 * step
+    return kept
+
+
 def _why_unreadable(uri: str) -> str:
     path = local_path(uri)
     try:

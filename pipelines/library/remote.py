@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from genrebeam.features.errors import UnreadableFile, UsageError
 from genrebeam.features.schema import Rejection, Track
-from genrebeam.pipelines.library.found import is_junk, judge_remote
+from genrebeam.pipelines.library.found import judge_remote
+from genrebeam.pipelines.library.ignore import IGNORE_FILE, Ignore
 from genrebeam.pipelines.storage import objects
+from genrebeam.pipelines.storage.copies import local_copy
 
 
-def find_remote(url: str, beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
+def find_remote(url: str, beam_flags: Sequence[str], ignore: Ignore) -> Iterator[Track | Rejection]:
     """Everything below a URL, that URL itself, or what matches it where it is a glob."""
     first_magic = next((i for i, c in enumerate(url) if c in "*?["), len(url))
     root = url.rstrip("/") + "/"
@@ -32,10 +34,22 @@ def find_remote(url: str, beam_flags: Sequence[str]) -> Iterator[Track | Rejecti
             root, found = url[: url.rindex("/", 0, first_magic) + 1], _if_any(_through_beam(url, beam_flags))
     if not found:
         raise UsageError(f"{url}: nothing there")
+    if objects.is_object(url) and (lines := _ignore_lines(root + IGNORE_FILE)):
+        ignore = ignore.within("", lines, root + IGNORE_FILE)
     for uri, size, mtime in found:
         track_id = uri.removeprefix(root)
-        if not any(map(is_junk, track_id.split("/"))):
+        if track_id != IGNORE_FILE and not ignore.passes_over(track_id):
             yield judge_remote(uri, track_id, size, mtime)
+
+
+def _ignore_lines(uri: str) -> str:
+    """The text of an ignore file in a bucket, nothing where there is none."""
+    try:
+        objects.stat(uri)
+    except UnreadableFile:
+        return ""
+    with local_copy(uri) as path:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _if_any(found: Iterable[tuple[str, int, float]]) -> Iterator[tuple[str, int, float]] | None:

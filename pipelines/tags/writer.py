@@ -155,6 +155,9 @@ def write(change: Change) -> None:
     except OSError as error:
         if error.errno == errno.EROFS:
             raise ReadOnly(f"{change.path}: its file system is read-only") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"no space for the changed copy in {path.parent} ({error.strerror}); free some and run again"
+            raise WriteFailed(f"{change.path}: {reason}, it is left as it is") from error
         raise WriteFailed(f"{change.path}: {error.strerror or error}; left as it is, run again when mended") from error
 
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import shutil
 import socket
 
 import pytest
 
 from genrebeam.app import command as commands
-from genrebeam.features.errors import UsageError
-from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.cli import main
 
-pytest.importorskip(
-    "streamlit", reason="SKIPPED: the application, for want of Streamlit (pip install 'genrebeam[app]')"
-)
+pytest.importorskip("fastapi", reason="SKIPPED: the application, for want of FastAPI (pip install 'genrebeam[app]')")
 
 
 @pytest.fixture
@@ -52,30 +46,10 @@ def test_a_bundle_that_is_none_is_one_line(one_line, tmp_path):
     assert "no such model bundle" in one_line("--model", tmp_path / "absent", "--port", free_port())
 
 
-def test_without_streamlit_there_is_advice(one_line, monkeypatch):
+def test_without_fastapi_there_is_advice(one_line, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "streamlit" else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else find(name))
     assert "pip install 'genrebeam[app]'" in one_line()
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (None, "has not been measured"),
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        (json.dumps({"tracks": 1}), "cannot be read"),
-    ],
-)
-def test_a_bundle_without_figures_is_one_line(tmp_path, damage, says):
-    from genrebeam.app.charts import figures_of
-
-    shutil.copytree(DEFAULT, tmp_path / "bundle")
-    figures = tmp_path / "bundle" / "metrics.json"
-    assert figures_of(load_config(tmp_path / "bundle"))["tracks"] > 0
-    figures.unlink() if damage is None else figures.write_text(damage)
-    with pytest.raises(UsageError, match=says):
-        figures_of(load_config(tmp_path / "bundle"))
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from commandline import GENREBEAM
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
+from genrebeam.pipelines import cli as cli_module
 from genrebeam.pipelines.apply.options import ApplyOptions
 from genrebeam.pipelines.cli import cli
 from genrebeam.pipelines.engine.runner import Engine
@@ -110,6 +111,38 @@ def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bo
 def test_no_results_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="genrebeam tag"):
         invoke("apply", tmp_path, "--yes")
+
+
+@pytest.mark.parametrize(
+    "command", [("apply", "--yes"), ("apply", "--dry-run"), ("undo", "--yes"), ("undo", "--dry-run")]
+)
+def test_music_that_is_not_there_is_one_line_and_an_exit_code(library: Path, command: tuple[str, str]) -> None:
+    out, music = library / "out", library / "music"
+    if command[0] == "undo":
+        invoke("apply", out, "--yes")
+    written = genres(library)
+    music.rename(library / "unmounted")
+    run = subprocess.run([*GENREBEAM, command[0], out, command[1]], capture_output=True, text=True)
+    assert run.returncode == cli_module.EXIT_UNREACHABLE
+    assert run.stdout == ""
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"genrebeam: {out}: none of its music can be read (")
+    assert "No such file or directory" in line and "is the drive mounted" in line
+    assert not (out / "rejects").exists()
+    (library / "unmounted").rename(music)
+    assert genres(library) == written
+    invoke(command[0], out, "--yes")
+    assert genres(library) != written
+
+
+def test_one_file_that_is_gone_is_left_alone_and_named(library: Path) -> None:
+    (library / "music" / "mp3.mp3").unlink()
+    shown = invoke("apply", library / "out", "--yes")
+    assert [line.split() for line in shown.splitlines() if line.startswith("left alone")] == [
+        ["left", "alone", "1", "1", "UnreadableFile"]
+    ]
+    (row,) = pq.read_table(library / "out" / "rejects").to_pylist()
+    assert row["message"].endswith("mp3.mp3: No such file or directory; left as it is")
 
 
 def test_two_runs_do_not_write_at_once(library: Path) -> None:

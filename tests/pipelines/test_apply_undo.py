@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from pathlib import Path
 from typing import Any
 
 import mutagen
+import pyarrow.parquet as pq
 import pytest
 import tagfiles
 from mutagen.id3 import ID3, TCON, TIT2
@@ -175,3 +177,56 @@ def test_a_fault_of_ours_costs_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(planning, "parse_source", stumble)
     report = tagfiles.apply_all(tmp_path)
     assert (report.written, dict(report.errors)) == (1, {"RuntimeError": 1})
+
+
+def copied_catalog(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A song that was tagged, and a copy of library and results in which the copied song has been found."""
+    path = song(tmp_path)
+    hear(tmp_path / "out", path, "blues")
+    tagfiles.apply_all(tmp_path / "out")
+    shutil.copytree(tmp_path / "music", tmp_path / "music 2")
+    shutil.copytree(tmp_path / "out", tmp_path / "out 2")
+    copy = tmp_path / "music 2" / path.name
+    hear(tmp_path / "out 2", copy, "blues", number=2)
+    return path, copy, tmp_path / "out 2"
+
+
+def test_undo_in_a_copied_catalog_leaves_the_original_alone(tmp_path: Path) -> None:
+    path, copy, out = copied_catalog(tmp_path)
+    assert tagfiles.apply_all(out, undo=True).outcomes == {"write": 1}
+    assert (read_genres(path), read_genres(copy)) == (("Blues",), ("Rock",))
+    assert tagfiles.apply_all(tmp_path / "out", undo=True).outcomes == {"write": 1}
+    assert read_genres(path) == ("Rock",)
+
+
+def test_a_results_folder_that_was_moved_still_undoes(tmp_path: Path) -> None:
+    path = song(tmp_path)
+    hear(tmp_path / "out", path, "blues")
+    tagfiles.apply_all(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert tagfiles.apply_all(tmp_path / "elsewhere", undo=True).outcomes == {"write": 1}
+    assert read_genres(path) == ("Rock",)
+
+
+def test_both_files_that_one_dataset_has_tagged_are_restored(tmp_path: Path) -> None:
+    path = song(tmp_path)
+    hear(tmp_path / "out", path, "blues")
+    shutil.copytree(tmp_path / "music", tmp_path / "music 2")
+    copy = tmp_path / "music 2" / path.name
+    tagfiles.apply_all(tmp_path / "out")
+    hear(tmp_path / "out", copy, "blues", number=2)
+    tagfiles.apply_all(tmp_path / "out")
+    assert (read_genres(path), read_genres(copy)) == (("Blues",), ("Blues",))
+    assert tagfiles.apply_all(tmp_path / "out", undo=True).outcomes == {"write": 2}
+    assert (read_genres(path), read_genres(copy)) == (("Rock",), ("Rock",))
+
+
+def test_a_copied_catalog_does_not_clear_up_behind_the_original(tmp_path: Path) -> None:
+    path, _, out = copied_catalog(tmp_path)
+    for mark in (out / "applied").glob("*.json"):
+        mark.unlink()  # as if the folder had been copied while apply was at work
+    (name,) = pq.read_table(out / "applied", columns=["temporary"])["temporary"].to_pylist()
+    in_the_making = path.with_name(name)
+    in_the_making.write_bytes(b"half a song")
+    tagfiles.apply_all(out)
+    assert in_the_making.exists()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.library.discover import discover
+from genrebeam.pipelines.library.reach import spread
 from genrebeam.pipelines.storage.places import local_path, path_uri
 
 
@@ -48,7 +49,7 @@ def test_odd_entries_become_rejects_or_folders(library):
     (library / "again").symlink_to(library)  # a loop
     found = discover([str(library)])
     assert errors(found)["dangling.mp3"] == ("discover", "UnreadableFile")
-    assert errors(found)["pipe.mp3"] == ("discover", "UnreadableFile")
+    assert errors(found)["pipe.mp3"] == ("discover", "NotAudio")
     assert "folder.mp3/inside.mp3" in ids(found)
     assert len(ids(found)) == len(set(ids(found))) == 5
     assert "a link to nothing" in found.rejections[1].message
@@ -67,6 +68,80 @@ def test_what_systems_leave_behind_is_not_music(library):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_bytes(b"x")
     assert len(ids(discover([str(library)]))) == 4
+
+
+def test_a_folder_keeps_its_own_name_when_a_link_leads_to_it_too(library):
+    (library / "0 first").symlink_to(library / "A")
+    (library / "Zz last").symlink_to(library / "A")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
+
+
+BINS = (
+    "#recycle",
+    "@Recycle",
+    "$RECYCLE.BIN",
+    ".Trash-1000",
+    ".recycle",
+    "#snapshot",
+    ".snapshots",
+    ".zfs/snapshot/daily",
+)
+BINS += (".stversions", ".sync/Archive", "@GMT-2026.01.01-00.00.00", "@eaDir/1.mp3")
+UNFINISHED = (
+    "a.flac.part",
+    "a.mp3.crdownload",
+    "a.mp3.!qB",
+    ".syncthing.a.flac.tmp",
+    ".a.flac.xK3pQ9",
+    "a.mp3.partial",
+)
+UNFINISHED += ("INCOMPLETE~a.mp3", ".a.mp3.icloud", ".a.flac.~1f2e")
+
+
+@pytest.mark.parametrize("name", [*(f"{folder}/old.flac" for folder in BINS), *UNFINISHED])
+def test_bins_snapshots_and_unfinished_downloads_of_other_programs_are_not_music(library, name):
+    for place in (library, library / "A"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x")
+    found = discover([str(library)])
+    assert ids(found) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
+    assert list(errors(found)) == ["B/cover.JPG"]
+    assert ids(discover([str(library / "**" / "*")])) == ["A/1.mp3", "A/2.flac", "B/no suffix"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Vol. 1.part/1.mp3", ".hidden.mp3", "Trash/1.mp3", "(no) part.mp3", ".38 Special.Albums/1.mp3"]
+)
+def test_names_that_only_look_like_those_are_music(library, name):
+    (library / name).parent.mkdir(parents=True, exist_ok=True)
+    (library / name).write_bytes(b"x")
+    assert name in ids(discover([str(library)]))
+
+
+def test_what_the_owner_excludes_is_passed_over(library):
+    assert ids(discover([str(library)], exclude=["*.flac", "/B/"])) == [".38 Special/3.ogg", "A/1.mp3"]
+    assert ids(discover([str(library)], exclude=["*", "!*/", "!*.flac"])) == ["A/2.flac"]
+    assert ids(discover([str(library / "*" / "*")], exclude=["A"])) == ["B/no suffix"]
+    (library / "list.txt").write_text("A/1.mp3\n")
+    assert ids(discover([str(library / "list.txt")], exclude=["A"])) == ["A/1.mp3"]  # named one by one
+
+
+def test_an_ignore_file_holds_below_its_folder_and_the_nearest_one_decides(library):
+    (library / ".genrebeamignore").write_text("# lossless\n*.flac\nB\n")
+    (library / "A" / "more").mkdir()
+    (library / "A" / "more" / "4.flac").write_bytes(b"x")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/1.mp3"]
+    (library / "A" / ".genrebeamignore").write_text("!/2.flac\n1.*\n")
+    assert ids(discover([str(library)])) == [".38 Special/3.ogg", "A/2.flac"]
+    assert ids(discover([str(library)], exclude=["3.ogg"])) == ["A/2.flac"]
+
+
+def test_invalid_patterns_and_unreadable_ignore_files_end_the_search(library):
+    with pytest.raises(UsageError, match=r"--exclude: not a pattern"):
+        discover([str(library)], exclude=["!"])
+    (library / ".genrebeamignore").mkdir()
+    with pytest.raises(UsageError, match=r"\.genrebeamignore: cannot be read: Is a directory"):
+        discover([str(library)])
 
 
 def test_the_output_folder_is_left_out(library):
@@ -201,3 +276,13 @@ def test_remote_objects_come_through_beams_file_systems(library, monkeypatch):
     assert ids(found) == [".38 Special/3.ogg", "A/1.mp3", "A/2.flac", "B/no suffix"]
     assert found.tracks[1].uri == "fake://bucket/A/1.mp3"
     assert errors(found) == {"B/cover.JPG": ("discover", "NotAudio")}
+
+
+@given(st.integers(0, 500), st.integers(1, 30))
+def test_a_spread_sample_reaches_from_beginning_to_end(length, count):
+    sample = spread(map(str, range(length)), count)
+    assert min(length, count) <= len(sample) < 2 * count or length == len(sample)
+    assert sample == sorted(sample, key=int)
+    if length:
+        assert sample[0] == "0"
+        assert length - 1 - int(sample[-1]) < max(1, length // count)

@@ -88,3 +88,13 @@ def test_nothing_there_and_no_such_bucket_are_told_apart(music: Any) -> None:
         discover([music.url("Jazz")])
     with pytest.raises(UsageError, match=r"cannot be listed.*bucket does not exist"):
         discover([f"{music.scheme}://elsewhere/Music"])
+
+
+def test_bins_and_what_the_owner_excludes_are_passed_over_in_buckets_too(music: Any) -> None:
+    before = ids(music.url("Music"))
+    for name in ("Music/#recycle/old.mp3", "Music/A/1.mp3.part", "Music/Podcasts/1.mp3"):
+        music.write(name, b"x")
+    assert ids(music.url("Music")) == [*before, "Podcasts/1.mp3"]
+    assert [t.track_id for t in discover([music.url("Music")], exclude=["Podcasts"]).tracks] == before
+    music.write("Music/.genrebeamignore", b"Podcasts/\n")
+    assert ids(music.url("Music")) == before
