@@ -184,3 +184,18 @@ def test_every_genre_of_the_shipped_models_is_explained_and_spelled():
         assert f"`{name}`" in models
         for label in load_config(folder).labels:
             assert re.search(rf"^\| {label} \| .+ \| {re.escape(spelled(label))} \|$", models, re.M), label
+
+
+def test_what_the_page_about_python_shows_of_neighbours_works(tmp_path, capsys, monkeypatch):
+    import synth
+    from commandline import genrebeam
+
+    for number in range(3):
+        synth.write(tmp_path / "music" / f"{number}.wav", synth.music(5.0, seed=number))
+    genrebeam("tag", tmp_path / "music", "--output", tmp_path / "tagged", "--workers", 1)
+    (tmp_path / "music" / "1.wav").rename(tmp_path / "song.mp3")
+    monkeypatch.chdir(tmp_path)
+    (*_, block) = re.findall(r"```python\n(.*?)```", text("python.md"), re.S)
+    exec(block, {})
+    first = capsys.readouterr().out.splitlines()[1]
+    assert "1.wav" in first and "1.0" in first
