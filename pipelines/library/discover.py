@@ -16,7 +16,7 @@ from genrebeam.features.errors import UsageError
 from genrebeam.features.schema import Rejection, Track
 from genrebeam.pipelines.library.found import judge, keepable, track_of
 from genrebeam.pipelines.library.ignore import Ignore
-from genrebeam.pipelines.library.manifest import is_manifest, read_manifest
+from genrebeam.pipelines.library.manifest import is_manifest, parts_of, read_manifest
 from genrebeam.pipelines.library.remote import find_remote
 from genrebeam.pipelines.library.walk import expand_glob, walk
 from genrebeam.pipelines.storage.places import local_path, must_be_named
@@ -101,12 +101,13 @@ def _find(library: str, skip: set[str], beam_flags: Sequence[str], ignore: Ignor
     path = local_path(library)
     assert path is not None
     path = path.expanduser()
-    if path.is_dir():
+    if is_manifest(library) and (parts := parts_of(path)):
+        for part in parts:
+            yield from read_manifest(part, beam_flags)
+    elif path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise UsageError(f"{path}: this folder may not be read; check its permissions")
         yield from walk(path.absolute(), skip, ignore)
-    elif is_manifest(library) and path.is_file():
-        yield from read_manifest(path, beam_flags)
     elif os.path.lexists(path):
         yield judge(path.absolute(), path.name)
     elif glob.has_magic(str(path)):

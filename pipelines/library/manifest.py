@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import math
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 from genrebeam.features.errors import UnreadableFile, UsageError
 from genrebeam.features.schema import Rejection, Track
@@ -21,13 +25,25 @@ def is_manifest(library: str) -> bool:
     return library.lower().endswith(MANIFEST_SUFFIXES) and local_path(library) is not None
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The files of a manifest: itself, or the parts of a folder as Spark writes it; nothing where it is neither."""
+    if path.is_file():
+        return [path]
+    if path.suffix.lower() != ".parquet":
+        return []
+    parts = (part.relative_to(path) for part in sorted(path.rglob("*.parquet")))
+    return [path / part for part in parts if not part.name.startswith(("_", ".")) and (path / part).is_file()]
+
+
 def read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Rejection]:
     """The files a manifest names: text and playlists hold one per line, CSV and Parquet have a column `uri`.
 
     Relative names start at the manifest's folder. A CSV or Parquet manifest may carry `track_id` too.
     """
-    folder = path.absolute().parent
+    folder = Path(os.path.abspath(path)).parent
     for uri, track_id in _manifest_rows(path):
+        if not track_id.isprintable():  # it was no UTF-8
+            track_id = os.fsencode(track_id).decode("cp1252", "replace")
         if "://" in uri and not uri.startswith("file://"):
             yield find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
             continue
@@ -44,49 +60,104 @@ def read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Rej
 
 
 def _existing_spelling(uri: str, folder: Path) -> Path:
-    """The file that a line means. Trailing blanks and backslashes are taken literally only where such a file exists."""
+    """The file that a line means.
+
+    It is taken literally where such a file exists. Else without trailing blanks, with slashes for backslashes, in
+    Windows' encoding, or in another form of Unicode, where one of these exists.
+    """
     path = local_path(uri.replace("file://localhost/", "file:///", 1))
     assert path is not None
     exact = Path(os.path.abspath(folder / path.expanduser()))
-    for text in (str(path).rstrip(), str(path).rstrip().replace("\\", "/")):
+    if os.path.lexists(exact):
+        return exact
+    for text in _spellings(str(path)):
         other = Path(os.path.abspath(folder / Path(text).expanduser()))
-        if not os.path.lexists(exact) and os.path.lexists(other):
+        if os.path.lexists(other):
             return other
     return exact
 
 
+def _spellings(text: str) -> Iterator[str]:
+    stripped = text.rstrip()
+    for plain in (stripped, stripped.replace("\\", "/")):
+        yield plain
+        with contextlib.suppress(UnicodeDecodeError):
+            windows = os.fsencode(plain).decode("cp1252")
+            if not plain.isprintable():  # it was no UTF-8
+                yield windows
+        for form in ("NFC", "NFD"):
+            yield unicodedata.normalize(form, plain)
+
+
 def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and track_id of each row; an empty track_id where it has none. Raises UsageError."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            try:
-                columns = pq.read_schema(path).names
-                if "uri" not in columns:
-                    raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(columns)}")
-                wanted = [name for name in ("uri", "track_id") if name in columns]
-                for batch in pq.ParquetFile(path).iter_batches(columns=wanted):
-                    yield from ((row["uri"], row.get("track_id") or "") for row in batch.to_pylist() if row["uri"])
-            except (pa.ArrowException, OSError) as error:
-                raise UsageError(f"{path}: not a readable Parquet file: {error}") from error
+            yield from _parquet_rows(path)
         elif suffix == ".csv":
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                table = csv.DictReader(file)
-                names = list(table.fieldnames or ["none"])
-                if "uri" not in names:
-                    raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(names)}")
-                yield from ((row["uri"], row.get("track_id") or "") for row in table if row["uri"])
+            with _text(path) as file:
+                yield from _csv_rows(file, path)
         else:
             playlist = suffix in (".m3u", ".m3u8")
-            with path.open("rb") as binary:
-                wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
-            encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
-            with path.open(encoding=encoding, errors=errors, newline="\n") as file:
+            with _text(path) as file:
                 for line in file:
                     text = line.rstrip("\n").rstrip("\r")
                     if text.strip() and not (playlist and text.startswith("#")):
                         yield text, ""
     except OSError as error:
         raise UsageError(f"{path}: this manifest cannot be read: {error.strerror}") from error
+
+
+def _text(path: Path) -> TextIO:
+    """A text file in UTF-8 or UTF-16; bytes that are no UTF-8 stay what they are, as in names of files."""
+    with path.open("rb") as binary:
+        is_wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    encoding, errors = ("utf-16", "replace") if is_wide else ("utf-8-sig", "surrogateescape")
+    return path.open(encoding=encoding, errors=errors, newline="\n")
+
+
+def _csv_rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
+    """Rows of a table with commas, semicolons or tabs, as its first line has them."""
+    csv.field_size_limit(2**31 - 1)
+    first = file.readline()
+    delimiter = max(",;\t", key=first.count)
+    names = [name.strip().casefold() for name in next(csv.reader([first], delimiter=delimiter), ["none"])]
+    _must_have_uri(names, path)
+    try:
+        for row in csv.DictReader(file, names, delimiter=delimiter):
+            if uri := row["uri"]:
+                yield uri, row.get("track_id") or ""
+    except csv.Error as error:
+        raise UsageError(f"{path}: not a readable CSV file: {error}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _must_have_uri(names, path)
+            wanted = [name for name in ("uri", "track_id") if name in names]
+            for batch in file.iter_batches(columns=wanted):
+                for row in batch.to_pylist():
+                    if uri := _as_text(row["uri"]):
+                        yield uri, _as_text(row.get("track_id"))
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _must_have_uri(names: Sequence[str], path: Path) -> None:
+    if "uri" not in names:
+        raise UsageError(f"{path}: a manifest needs a column `uri`; this one has {', '.join(names)}")
+
+
+def _as_text(value: Any) -> str:
+    """A cell as text: bytes are those of a name, numbers were made of a column with gaps, and a gap is nothing."""
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.0f}" if value.is_integer() else str(value)
+    return "" if value is None else str(value)
