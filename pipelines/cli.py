@@ -6,6 +6,7 @@ Beam or TensorFlow.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import signal
@@ -56,6 +57,15 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
         command.epilog = examples_of(cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            alike = difflib.get_close_matches(args[0], COMMANDS, 1)
+            advice = f"did you mean {alike[0]}?" if alike else "`genrebeam --help` lists them"
+            ctx.fail(f"No such command {args[0]!r}; {advice}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))

@@ -10,6 +10,7 @@ import pytest
 
 from genrebeam.features.errors import BundleError, UsageError
 from genrebeam.pipelines import cli
+from genrebeam.pipelines.dataset.inputs import bundle_at
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,22 @@ def test_every_error_is_one_line_and_a_code(monkeypatch, capsys, error, code, sa
         cli.main(["tag"])
     assert caught.value.code == code
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("aply", "did you mean apply?"), ("reprot", "did you mean report?"), ("xyzzy", "`genrebeam --help` lists them")],
+)
+def test_a_misspelt_command_gets_a_proposal(capsys, word, says):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([word])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_exist_is_told_with_the_names_of_those_that_do():
+    with pytest.raises(BundleError, match=r"gtzan: .*genres16 or gtzan10"):
+        bundle_at("gtzan")
 
 
 def test_debug_shows_the_traceback(monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from genrebeam.features.errors import UsageError
+from genrebeam.pipelines.commands.reader import open_page
 
 
 @click.command("report")
@@ -14,9 +15,13 @@ from genrebeam.features.errors import UsageError
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: genrebeam-report.html]"
 )
+@click.option("--no-browser", is_flag=True, help="Only write the page, do not open it.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def command(results: str, output: Path | None, debug: bool) -> None:
+def command(results: str, output: Path | None, no_browser: bool, debug: bool) -> None:
     """Make one HTML page of DIR, a folder or URL that `genrebeam tag` has filled; it needs no network.
+
+    Where there is a desktop the page is opened in the browser.
+
 
     Genres, confidence, the least certain tracks, folders, rejects with advice, runs and the model's figures.
     """
@@ -29,3 +34,5 @@ def command(results: str, output: Path | None, debug: bool) -> None:
     except OSError as error:
         raise UsageError(f"{page}: cannot be written: {error.strerror}") from error
     click.echo(f"{summary.tracks:,} tracks  -> {page}")
+    if not no_browser:
+        open_page(page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import click
 
 from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.reader import has_desktop
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 
 
@@ -53,6 +53,5 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
 def _open(picture: Path) -> None:
     """With the system's viewer, where there is a display and one is installed."""
     viewer = "open" if sys.platform == "darwin" else "xdg-open"
-    display = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if display and shutil.which(viewer):
+    if has_desktop() and shutil.which(viewer):
         subprocess.Popen([viewer, str(picture)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

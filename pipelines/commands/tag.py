@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genrebeam.features.errors import UsageError
@@ -13,6 +14,7 @@ from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from genrebeam.pipelines.commands.apply import apply_options
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
 from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.reader import shell_line
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.dataset.export import FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
@@ -21,6 +23,7 @@ from genrebeam.pipelines.jobs import apply as tags
 from genrebeam.pipelines.jobs.tag import tag
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport
+from genrebeam.pipelines.tags.policy import spelled
 
 
 @click.command("tag", cls=BeamCommand)
@@ -104,6 +107,8 @@ def command(
     too_many = report.reject_share > max_reject_share
     if not quiet:
         _show(report, output, exported)
+        if not writes and report.tagged + report.done_before:
+            _show_next_steps(output)
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
         if not quiet:
@@ -111,7 +116,7 @@ def command(
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "
-            f"{max_reject_share:.0%}; see {output}/rejects",
+            f"{max_reject_share:.0%}; the reasons: {shell_line('report', output)}",
             err=True,
         )
     return EXIT_TOO_MANY_REJECTS if too_many else EXIT_OK
@@ -134,12 +139,12 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     table.add_column()
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row("", f"{count:,}", genre)
+        table.add_row("", f"{count:,}", escape(spelled(genre)))
     if report.from_embeddings:
-        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored by what was kept of them")
+        table.add_row("not heard", f"{report.from_embeddings:,}", "of these: scored from stored embeddings")
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if report.will_retry:
-        table.add_row("passing", f"{report.will_retry:,}", "of these: not the files' fault; run it again")
+        table.add_row("try again", f"{report.will_retry:,}", "of these: not because of the files; run it again")
     if companions := report.not_audio + report.companions:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
     if report.done_before:
@@ -147,6 +152,16 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     console.print(table)
     for path in [f"{output}/results", *exported]:
         console.print(f"-> {path}", soft_wrap=True)
+
+
+def _show_next_steps(output: str) -> None:
+    console = Screen()
+    for what, line in (
+        ("to look", shell_line("app", output)),
+        ("to see what would be written", shell_line("apply", output, "--dry-run")),
+        ("to write", shell_line("apply", output)),
+    ):
+        console.print(f"{what}: {line}", soft_wrap=True, markup=False)
 
 
 def _counts(counts: dict[str, int]) -> str:

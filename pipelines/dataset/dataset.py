@@ -187,8 +187,14 @@ def schema_of(kind: str, columns: Sequence[str] | None = None) -> pa.Schema:
 
 
 def existing(place: Dataset | str | os.PathLike[str]) -> Dataset:
-    """A dataset that somebody has filled; raises UsageError."""
+    """A dataset that somebody has filled, also by the name of its folder of results or rejects; raises UsageError."""
     dataset = Dataset.at(place)
-    if not dataset.exists:
-        raise UsageError(f"{dataset}: no results here; `genrebeam tag LIBRARY --output {dataset}` makes them")
-    return dataset
+    if dataset.exists:
+        return dataset
+    parent, _, name = str(dataset).rpartition("/")
+    if parent and name in SCHEMAS and (above := Dataset.at(parent)).exists:
+        return above
+    # The folder itself is not proposed as --output: it is often the music.
+    raise UsageError(
+        f"{dataset}: no results here; give the folder that `genrebeam tag LIBRARY --output DIR` has filled"
+    )

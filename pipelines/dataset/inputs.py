@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import BundleError, UsageError
 from genrebeam.model import shardset
 from genrebeam.model.bundle import DEFAULT, SHIPPED, Bundle, load_config
 from genrebeam.model.shardset import ShardSet
@@ -23,7 +24,11 @@ def bundle_at(model: str | None) -> Bundle:
     """
     if model is None:
         return load_config(DEFAULT)
-    return load_config(SHIPPED[model] if model in SHIPPED and not Path(model).exists() else local_folder(model))
+    if model != os.path.basename(model) or Path(model).exists():  # a place
+        return load_config(local_folder(model))
+    if model not in SHIPPED:
+        raise BundleError(f"{model}: no such model bundle; give {' or '.join(SHIPPED)}, or the folder of a bundle")
+    return load_config(SHIPPED[model])
 
 
 def shards_at(place: str) -> ShardSet:

@@ -1,15 +1,16 @@
-"""What a long run shows: worker processes append to one small file, the driver draws a bar from it."""
+"""What a long run shows: worker processes append to one small file, the driver draws a bar from it, or prints lines."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import functools
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from rich.progress import (
 from rich.text import Text
 
 _POLL_S = 1.0
+_LINE_EVERY_S = 60.0
 _OURS: set[str] = set()  # files that this process watches itself: a lone worker lives in the engine's process
 
 
@@ -118,8 +120,26 @@ class _AudioSpeed(ProgressColumn):
         return Text(f"{speed:.2f} h/s", style="progress.data.speed")
 
 
+class MinuteLines:
+    """A line a minute about a task, where no terminal can draw its bar."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._next = clock() + _LINE_EVERY_S
+
+    def tell(self, task: Task) -> None:
+        """Print how far the task is, if a minute has passed since the last line; nothing on a terminal."""
+        if self._console.is_terminal or self._clock() < self._next:
+            return
+        self._next = self._clock() + _LINE_EVERY_S
+        left = task.time_remaining
+        time_left = "" if left is None else f", {dt.timedelta(seconds=int(left))} left"
+        line = f"{task.description}: {task.completed:,.0f} of {task.total or 0:,.0f}{time_left}"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
 class Watcher:
-    """A progress bar on a terminal over the file that the workers of a run append to."""
+    """A progress bar on a terminal, or a line a minute elsewhere, over the file that the workers of a run append to."""
 
     def __init__(self, *, total: int, console: Console) -> None:
         self._path: Path | None = None
@@ -127,7 +147,7 @@ class Watcher:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._bar = Progress(
-            TextColumn("[bold]Tagging"),
+            TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             _AudioSpeed(),
@@ -136,14 +156,21 @@ class Watcher:
             TextColumn("left"),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("tag", total=total, audio_s=0.0, rejected=0)
+        self._lines = MinuteLines(console)
+        self._task = self._bar.add_task("Loading the model", total=total, audio_s=0.0, rejected=0)
 
     def follow(self, path: Path, *, completed: int, audio_s: float, rejected: int) -> None:
         """Go to what is written, and to the file of another run: what a failed one has reported does not count."""
         with self._lock:
             self._path, self._offset = path, 0
             self._bar.update(self._task, completed=completed, audio_s=audio_s, rejected=rejected)
+
+    def refresh(self) -> None:
+        """Draw what is written now, without waiting for the thread."""
+        self._update()
+        self._bar.refresh()
 
     def __enter__(self) -> Watcher:
         self._bar.start()
@@ -160,6 +187,7 @@ class Watcher:
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
             self._update()
+            self._lines.tell(self._bar.tasks[0])
         self._update()
 
     def _update(self) -> None:
@@ -174,6 +202,7 @@ class Watcher:
                 return
             self._offset += text.rfind(b"\n") + 1
             for seen in _lines(text):
+                self._bar.update(self._task, description="Tagging")
                 if "end" not in seen:
                     continue
                 fields = self._bar.tasks[0].fields

@@ -37,6 +37,7 @@ from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.engine.progress import MinuteLines
 from genrebeam.pipelines.library.reach import spread, why_unreachable
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
@@ -72,6 +73,7 @@ class ApplyReport:
         outcomes: files by `Outcome` value.
         errors: failed files by error class.
         changes: the first of them, as (track_id, before, after).
+        declined: a person was asked whether to write, and said no.
     """
 
     run_id: str
@@ -79,6 +81,7 @@ class ApplyReport:
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+    declined: bool = False
 
     def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
@@ -305,7 +308,6 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
         UsageError: no results there, another run holds the folder, or there is nobody to ask.
         Unreachable: not one of the files can be read.
         LedgerError: the dataset cannot be read.
-        click.Abort: the answer was no.
     """
     run = new_run(place, options)
     check_consent(options, console)
@@ -345,7 +347,7 @@ def _ask_and_work(read: Callable[[Dataset], Batches], run: ApplyRun, console: Co
             return preview
         show(preview, console, planned=True)
         if not click.confirm(f"{question} {preview.written:,} files?", err=True):
-            raise click.Abort
+            return ApplyReport(preview.run_id, preview.started_at, declined=True)
     return _work_with_bar(read(run.dataset), run, console, "Writing")
 
 
@@ -354,22 +356,32 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
     hidden = run.options.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(what, total=work_to_do.total)
+        lines = MinuteLines(Console(quiet=True) if run.options.quiet else console)
+
+        def tick(count: int) -> None:
+            progress.advance(bar, count)
+            lines.tell(progress.tasks[0])
+
         shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
-        return work(work_to_do.batches, run, tick=lambda count: progress.advance(bar, count), keep_changes=shown)
+        return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
+# What people read of an outcome, and what to do where it is not wanted.
 _MEANINGS = {
-    Outcome.SAME: "say so already",
-    Outcome.KEPT: "have a genre of their own",
-    Outcome.HELD: "corrected, but have a genre: --only-corrected --write-tags overwrite",
-    Outcome.EDITED: "were edited after we wrote them; --even-if-edited overrides that",
-    Outcome.UNSURE: "below --min-confidence, or above --max-unknown",
-    Outcome.NOTHING: "nothing to do",
+    Outcome.SAME: ("have it already", ""),
+    Outcome.KEPT: ("have another genre", "--write-tags merge adds to it, overwrite replaces it"),
+    Outcome.HELD: ("corrected, but not written", "a genre is there: --only-corrected --write-tags overwrite"),
+    Outcome.EDITED: ("edited since", "--even-if-edited writes these too"),
+    Outcome.UNSURE: ("not certain enough", "below --min-confidence, or above --max-unknown"),
+    Outcome.NOTHING: ("nothing to do", ""),
 }
 
 
 def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
-    """A table of changes, old -> new, and the counts of all outcomes."""
+    """A table of changes, old -> new, and the counts of all outcomes; one sentence where a person declined."""
+    if report.declined:
+        console.print("Nothing was written.")
+        return
     if planned and report.changes:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("track", overflow="fold")
@@ -387,9 +399,9 @@ def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
     counts.add_column(justify="right")
     counts.add_column(overflow="fold")
     counts.add_row("would change" if planned else "changed", f"{report.written:,}", "")
-    for outcome, meaning in _MEANINGS.items():
+    for outcome, (said, advice) in _MEANINGS.items():
         if count := report.outcomes[outcome.value]:
-            counts.add_row(outcome.value, f"{count:,}", meaning)
+            counts.add_row(said, f"{count:,}", advice)
     if report.failed:
         errors = ", ".join(f"{count:,} {name}" for name, count in report.errors.most_common())
         counts.add_row("left alone", f"{report.failed:,}", errors)

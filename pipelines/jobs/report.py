@@ -235,6 +235,7 @@ def to_html(summary: Summary) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["spelled"] = spelled
     return environment.from_string(template).render(
         s=summary,
         shown=lambda genre: "; ".join(map(spelled, words_of(genre or ""))) or "–",

@@ -140,18 +140,20 @@ class _Run:
 
     def go(self, console: Console) -> None:
         options, report = self._options, self.report
+        is_drawn = console.is_terminal and not options.quiet
         if options.features_input:
             files = _feature_files(options.features_input, self._bundle, report)
             self._job = dataclasses.replace(self._job, files=tuple(files))
         else:
-            TrackFile.write(self._todo.path, self._pending())
+            with console.status("Looking for music") if is_drawn else contextlib.nullcontext():
+                TrackFile.write(self._todo.path, self._pending())
         if not (report.found or self._job.files):
             raise UsageError(f"{', '.join(options.libraries)}: nothing in it; is this the right folder?")
         self._save()
         self._found_rejects = report.rejected
         total = report.found - report.done_before - report.not_audio - report.rejected
         with contextlib.ExitStack() as stack:
-            if options.engine.is_local and console.is_terminal and not options.quiet:
+            if options.engine.is_local and not options.quiet:
                 self._watcher = stack.enter_context(Watcher(total=total, console=console))
             if not self._job.files and (len(self._todo) or not self._sample):
                 self._check_reach()

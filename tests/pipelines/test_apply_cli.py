@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import tagfiles
 from click.testing import CliRunner
-from commandline import GENREBEAM
+from commandline import GENREBEAM, shown_by
 from rich.console import Console
 
 from genrebeam.features.errors import UsageError
@@ -100,12 +100,26 @@ def test_on_a_terminal_it_shows_and_asks(library: Path, answer: str, written: bo
     assert b"Other" in seen and b"Hip-Hop" in seen
     assert genres(library) == [(), ("Other",), ("Jazz",)]
     os.write(ours, f"{answer}\n".encode())
+    said = b""
     with contextlib.suppress(OSError):  # how a pseudo-terminal says that the other side is closed
-        while os.read(ours, 10_000):
-            pass
-    assert process.wait(60) == (0 if written else 130)
+        while more := os.read(ours, 10_000):
+            said += more
+    assert process.wait(60) == 0
+    assert (b"Nothing was written." in said) is not written
+    assert b"interrupted" not in said
     os.close(ours)
     assert genres(library) == ([("Hip-Hop",), ("Hip-Hop",), ("Jazz",)] if written else [(), ("Other",), ("Jazz",)])
+
+
+@pytest.mark.parametrize("inside", ["results", "results/"])
+def test_the_folder_of_the_rows_stands_for_the_one_around_it(library: Path, inside: str) -> None:
+    assert "would change" in shown_by("apply", f"{library / 'out'}/{inside}", "--dry-run")
+
+
+def test_a_music_folder_is_not_proposed_as_output(library: Path) -> None:
+    said = shown_by("apply", library, "--dry-run", code=2)
+    assert "no results here" in said
+    assert f"--output {library}" not in said
 
 
 def test_no_results_is_a_usage_error(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_from_bucket_to_bucket(bucket: Any, tmp_path: Path) -> None:
     assert newest_results(again, ["track_id", "genre"]) == newest_results(out, ["track_id", "genre"])
 
     assert "changed 4" in shown_by("apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1")
-    assert "same 4" in shown_by("apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1")
+    assert "have it already 4" in shown_by("apply", out, "--yes", "--min-confidence", "0", "--max-unknown", "1")
     assert all(bucket.read(name) != data for name, data in songs.items())
     assert "done before 4" in shown_by(*run)
     assert "changed 4" in shown_by("undo", out, "--yes")

@@ -1,10 +1,13 @@
 """Workers say what they have in hand, and end with their driver."""
 
+import io
 import os
 import subprocess
 import sys
 
 from commandline import ROOT
+from rich.console import Console
+from rich.progress import Progress
 
 from genrebeam.pipelines.engine import progress
 
@@ -71,3 +74,41 @@ def test_a_line_that_a_full_disk_cuts_off_spoils_no_other(tmp_path, monkeypatch)
     progress.report_started(str(path), "c")
     progress.report_finished(str(path), "a")
     assert progress.unfinished(path) == {"c"}
+
+
+def test_without_a_terminal_there_is_a_line_a_minute():
+    now, said = [0.0], io.StringIO()
+    console = Console(file=said)
+    bar = Progress(console=console, disable=True)
+    bar.add_task("Tagging", total=5000)
+    lines = progress.MinuteLines(console, clock=lambda: now[0])
+    for now[0] in (1.0, 59.0, 61.0, 100.0, 122.0):
+        bar.advance(bar.tasks[0].id, 300)
+        lines.tell(bar.tasks[0])
+    first, second = said.getvalue().splitlines()
+    assert first.startswith("Tagging: 900 of 5,000")
+    assert second.startswith("Tagging: 1,500 of 5,000")
+
+
+def test_a_terminal_has_the_bar_instead():
+    now, said = [0.0], io.StringIO()
+    bar = Progress(disable=True)
+    bar.add_task("Tagging", total=5000)
+    lines = progress.MinuteLines(Console(file=said, force_terminal=True), clock=lambda: now[0])
+    now[0] = 61.0
+    lines.tell(bar.tasks[0])
+    assert said.getvalue() == ""
+
+
+def test_the_bar_does_not_say_tagging_before_a_track_is_begun(tmp_path):
+    said = io.StringIO()
+    path = tmp_path / "progress"
+    path.touch()
+    with progress.Watcher(total=2, console=Console(file=said, force_terminal=True, width=120)) as watcher:
+        watcher.follow(path, completed=0, audio_s=0.0, rejected=0)
+        watcher.refresh()
+        assert "Loading the model" in said.getvalue()
+        assert "Tagging" not in said.getvalue()
+        progress.report_started(str(path), "a.mp3")
+        watcher.refresh()
+    assert "Tagging" in said.getvalue()

@@ -91,6 +91,13 @@ def test_the_page_is_whole_needs_nothing_and_takes_names_for_text(dataset):
     assert 'aria-label="' in page
 
 
+def test_genres_are_spelled_for_people(dataset):
+    add(dataset, {"B/1.mp3": [("newage", 0.6), ("rnb", 0.3)]})
+    page = to_html(summarise(dataset))
+    assert "New Age" in page and "R&amp;B" in page
+    assert "newage" not in page and "rnb" not in page
+
+
 def test_a_catalog_of_rejects_only_has_a_page_too(tmp_path):
     dataset = Dataset.at(tmp_path)
     dataset.add_rejects("run-1", [Rejection(Track("/m/x.mp3", "x.mp3", 1, 0.0), "extract", "Silent", "m")])

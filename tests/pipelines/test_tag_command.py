@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -22,6 +23,7 @@ from genrebeam.features.limits import ExtractLimits
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.tag_options import TagOptions
+from genrebeam.pipelines.tags.policy import spelled
 
 SUFFIXES = ("mp3", "flac", "ogg", "opus", "m4a", "wav")
 
@@ -70,6 +72,17 @@ def test_a_library_of_six_formats_becomes_six_rows_and_one_reject(tagged):
     assert process.stderr == ""
     assert "tagged" in process.stdout
     assert "rejected" in process.stdout
+
+
+def test_the_commands_that_it_ends_with_work_in_a_shell(tagged):
+    output, process, _ = tagged
+    (line,) = [line for line in process.stdout.splitlines() if line.startswith("to see what would be written: ")]
+    run = subprocess.run(line.partition(": ")[2], shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "would change" in run.stdout
+    assert f"apply {output}\n" in process.stdout
+    shown = {words for count, words in re.findall(r"^ +(\d+)  (.+?) *$", process.stdout, re.MULTILINE)}
+    assert shown == {spelled(genre) for genre in results(output).genre}
 
 
 def test_the_files_own_genres_are_recorded(tagged):
@@ -235,6 +248,7 @@ def test_too_many_rejects_leave_with_code_3_after_everything_is_committed(tmp_pa
         (tmp_path / "library" / f"{i}.mp3").write_bytes(b"no music" * 100)
     process = genrebeam("tag", tmp_path / "library", "--output", tmp_path / "out", "--workers", "1", code=3)
     assert "more than --max-reject-share 20%" in process.stderr
+    assert f"genrebeam report {tmp_path / 'out'}" in process.stderr
     assert len(pq.read_table(tmp_path / "out" / "rejects")) == 3
 
 
@@ -314,7 +328,7 @@ def test_a_library_that_moved_is_followed(library, tmp_path):
     assert (report["tagged"], report["done_before"]) == (0, len(SUFFIXES) + 1), again.stderr
     rows = newest_results(out).to_pylist()
     assert [row["uri"] for row in rows] == [str(new / row["track_id"]) for row in rows]
-    assert "say so already" in genrebeam("apply", out, *write).stdout
+    assert "have it already" in genrebeam("apply", out, *write).stdout
     assert any((new / name).read_bytes() != data for name, data in before.items())
 
     genrebeam("undo", out, "--yes")
