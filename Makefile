@@ -13,7 +13,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help tag demo man test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
+.PHONY: help install tag demo man test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +28,15 @@ $(READY): setup.py constraints.txt
 	@touch $@
 
 setup: $(READY)  ## Make the environment in .venv (a minute or two)
+
+BIN     ?= $(HOME)/.local/bin
+
+install: $(READY)  ## Put the command genrebeam on your PATH: a link in ~/.local/bin [BIN=folder]
+	@target="$$(cd "$(VENV)/bin" && pwd)/genrebeam"; link="$(BIN)/genrebeam"; mkdir -p "$(BIN)"; \
+	if [ -e "$$link" ] && [ "$$(readlink -f "$$link")" != "$$(readlink -f "$$target")" ]; then \
+	  echo "make install: $$link is another genrebeam; remove it first, or give BIN=folder" >&2; exit 2; fi; \
+	ln -sfn "$$target" "$$link"; echo "-> $$link, a link to $$target"; \
+	case ":$$PATH:" in *":$(BIN):"*) ;; *) echo "$(BIN) is not on your PATH yet: open a new terminal, or add it in ~/.profile";; esac
 
 tag: $(READY)  ## Tag a library: make tag LIBRARY=~/Music [OUTPUT=folder] [ARGS="--vote majority"]
 	@test -n "$$LIBRARY" || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }

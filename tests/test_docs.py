@@ -199,3 +199,27 @@ def test_what_the_page_about_python_shows_of_neighbours_works(tmp_path, capsys, 
     exec(block, {})
     first = capsys.readouterr().out.splitlines()[1]
     assert "1.wav" in first and "1.0" in first
+
+
+def test_make_install_links_the_command_and_replaces_nobody_elses(tmp_path):
+    venv, bin_ = tmp_path / "a venv" / "bin", tmp_path / "my bin"
+    venv.mkdir(parents=True)
+    (venv / "genrebeam").write_text("#!/bin/sh\necho it works\n")
+    (venv / "genrebeam").chmod(0o755)
+    (venv.parent / ".ready").touch()
+    # The environment stands in a name without blanks: make cannot have targets with some.
+    (tmp_path / "venv").symlink_to(venv.parent)
+    command = ["make", "-s", "install", f"VENV={tmp_path}/venv", f"BIN={bin_}"]
+    for _ in range(2):
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert made.startswith(f"-> {bin_}/genrebeam, a link to ") and "is not on your PATH yet" in made
+    assert subprocess.run([bin_ / "genrebeam"], capture_output=True, text=True).stdout == "it works\n"
+    (bin_ / "genrebeam").unlink()
+    (bin_ / "genrebeam").write_text("somebody else's")
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "is another genrebeam" in refused.stderr
+    assert (bin_ / "genrebeam").read_text() == "somebody else's"
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 600
