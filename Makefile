@@ -5,6 +5,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 OUTPUT  ?= genrebeam-output
 ARGS    ?=
+# Where `make install` makes the command known.
+BIN     ?= $(HOME)/.local/bin
 # Through the environment, so that names with blanks and quotes arrive whole.
 export LIBRARY OUTPUT
 # The development data, where it lies beside the project.
@@ -29,14 +31,14 @@ $(READY): setup.py constraints.txt
 
 setup: $(READY)  ## Make the environment in .venv (a minute or two)
 
-BIN     ?= $(HOME)/.local/bin
-
-install: $(READY)  ## Put the command genrebeam on your PATH: a link in ~/.local/bin [BIN=folder]
-	@target="$$(cd "$(VENV)/bin" && pwd)/genrebeam"; link="$(BIN)/genrebeam"; mkdir -p "$(BIN)"; \
-	if [ -e "$$link" ] && [ "$$(readlink -f "$$link")" != "$$(readlink -f "$$target")" ]; then \
-	  echo "make install: $$link is another genrebeam; remove it first, or give BIN=folder" >&2; exit 2; fi; \
-	ln -sfn "$$target" "$$link"; echo "-> $$link, a link to $$target"; \
-	case ":$$PATH:" in *":$(BIN):"*) ;; *) echo "$(BIN) is not on your PATH yet: open a new terminal, or add it in ~/.profile";; esac
+install: $(READY)  ## Make the command `genrebeam` known: a link in ~/.local/bin [BIN=folder]
+	@mkdir -p "$(BIN)"
+	@if test -e "$(BIN)/genrebeam" && test "$$(readlink -f "$(BIN)/genrebeam")" != "$$(readlink -f $(GENREBEAM))"; then \
+	  echo 'make install: $(BIN)/genrebeam is another program; give BIN=folder' >&2; exit 2; fi
+	@ln -sfn "$(abspath $(GENREBEAM))" "$(BIN)/genrebeam"
+	@echo '$(BIN)/genrebeam -> $(abspath $(GENREBEAM))'
+	@case ":$$PATH:" in *":$(BIN):"*) ;; *) echo '$(BIN) is not on your PATH; add this line to ~/.profile and log in again:'; \
+	  echo '  export PATH="$(BIN):$$PATH"' ;; esac
 
 tag: $(READY)  ## Tag a library: make tag LIBRARY=~/Music [OUTPUT=folder] [ARGS="--vote majority"]
 	@test -n "$$LIBRARY" || { echo 'make tag: give a library, for example: make tag LIBRARY=~/Music' >&2; exit 2; }

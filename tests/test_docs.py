@@ -159,20 +159,45 @@ def test_figures_of_the_shipped_models_are_those_of_their_evaluation():
 
 
 def test_make_tag_hands_over_names_with_blanks_and_quotes(tmp_path):
-    # What the recipe would run, with a stand-in for the command that shows its arguments.
+    venv = stand_in(tmp_path)
+    library = '/music/Bob\'s "best" $HOME (live)'
+    command = ["make", "-s", "tag", f"LIBRARY={library.replace('$', '$$')}", "OUTPUT=my out", venv]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown == f"[tag][{library}][--output][my out]"
+    command = ["make", "-s", "tag", venv]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "LIBRARY=~/Music" in refused.stderr
+
+
+def stand_in(tmp_path):
+    """An environment for make whose command shows its arguments."""
     venv = tmp_path / "venv" / "bin"
     venv.mkdir(parents=True)
     (venv / "genrebeam").write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
     (venv / "genrebeam").chmod(0o755)
     (tmp_path / "venv" / ".ready").touch()
-    library = '/music/Bob\'s "best" $HOME (live)'
-    command = ["make", "-s", "tag", f"LIBRARY={library.replace('$', '$$')}", "OUTPUT=my out", f"VENV={tmp_path}/venv"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert shown == f"[tag][{library}][--output][my out]"
-    command = ["make", "-s", "tag", f"VENV={tmp_path}/venv"]
+    return f"VENV={tmp_path}/venv"
+
+
+def test_make_install_makes_the_command_known_and_says_what_the_path_lacks(tmp_path):
+    folder = tmp_path / "my bin"
+    command = ["make", "-s", "install", stand_in(tmp_path), f"BIN={folder}"]
+    for path, lacks in ((f"{folder}:/usr/bin:/bin", False), ("/usr/bin:/bin", True)):
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": path}).stdout
+        assert f"{folder}/genrebeam -> {tmp_path}/venv/bin/genrebeam" in said
+        assert ("is not on your PATH" in said) is lacks
+    run = subprocess.run([folder / "genrebeam", "x"], capture_output=True, text=True)
+    assert run.stdout == "[x]"
+
+
+def test_make_install_leaves_another_program_of_this_name_alone(tmp_path):
+    (tmp_path / "genrebeam").write_text("another")
+    command = ["make", "-s", "install", stand_in(tmp_path), f"BIN={tmp_path}"]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "LIBRARY=~/Music" in refused.stderr
+    assert "another program" in refused.stderr
+    assert (tmp_path / "genrebeam").read_text() == "another"
 
 
 def test_every_genre_of_the_shipped_models_is_explained_and_spelled():
@@ -201,24 +226,18 @@ def test_what_the_page_about_python_shows_of_neighbours_works(tmp_path, capsys, 
     assert "1.wav" in first and "1.0" in first
 
 
-def test_make_install_links_the_command_and_replaces_nobody_elses(tmp_path):
-    venv, bin_ = tmp_path / "a venv" / "bin", tmp_path / "my bin"
-    venv.mkdir(parents=True)
-    (venv / "genrebeam").write_text("#!/bin/sh\necho it works\n")
-    (venv / "genrebeam").chmod(0o755)
-    (venv.parent / ".ready").touch()
-    # The environment stands in a name without blanks: make cannot have targets with some.
-    (tmp_path / "venv").symlink_to(venv.parent)
-    command = ["make", "-s", "install", f"VENV={tmp_path}/venv", f"BIN={bin_}"]
-    for _ in range(2):
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert made.startswith(f"-> {bin_}/genrebeam, a link to ") and "is not on your PATH yet" in made
-    assert subprocess.run([bin_ / "genrebeam"], capture_output=True, text=True).stdout == "it works\n"
-    (bin_ / "genrebeam").unlink()
-    (bin_ / "genrebeam").write_text("somebody else's")
+def test_make_install_replaces_no_link_to_another_genrebeam(tmp_path):
+    # As pipx makes one.
+    (tmp_path / "pipx").write_text("another")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "genrebeam").symlink_to(tmp_path / "pipx")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "genrebeam").touch()
+    (tmp_path / "venv" / ".ready").touch()
+    command = ["make", "-s", "install", f"VENV={tmp_path}/venv", f"BIN={tmp_path}/bin"]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert refused.returncode == 2 and "is another genrebeam" in refused.stderr
-    assert (bin_ / "genrebeam").read_text() == "somebody else's"
+    assert refused.returncode == 2 and "is another program" in refused.stderr
+    assert (tmp_path / "bin" / "genrebeam").read_text() == "another"
 
 
 def test_the_readme_is_short():

@@ -14,6 +14,7 @@ from rich.console import Console
 from genrebeam.pipelines.apply.options import HARD_LINKS, ApplyOptions
 from genrebeam.pipelines.cli import EXIT_OK
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
+from genrebeam.pipelines.commands.options import echo_json, json_option
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine, usable_cores
@@ -96,6 +97,7 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
 @click.option("--only-corrected", is_flag=True, help="Only tracks that were corrected with `genrebeam correct`.")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @engine_options
+@json_option
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(
@@ -103,6 +105,7 @@ def command(
     apply: ApplyOptions,
     only_corrected: bool,
     engine: Engine,
+    as_json: bool,
     quiet: bool,
     debug: bool,
 ) -> int:
@@ -120,6 +123,8 @@ def command(
             report = apply_on_runner(results, apply, engine, console=terminal)
     else:
         report = apply_results(results, apply, console=console)
-    if not quiet:
+    if as_json:
+        echo_json(report.to_json(planned=apply.dry_run))
+    elif not quiet:
         show(report, Screen(), planned=apply.dry_run)
     return EXIT_OK

@@ -13,10 +13,10 @@ from genrebeam.model.voting import METHODS
 from genrebeam.pipelines.cli import EXIT_OK, EXIT_TOO_MANY_REJECTS
 from genrebeam.pipelines.commands.apply import apply_options
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
-from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.options import echo_json, json_option, model_option
 from genrebeam.pipelines.commands.reader import shell_line
 from genrebeam.pipelines.commands.screen import Screen
-from genrebeam.pipelines.dataset.export import FORMATS, export
+from genrebeam.pipelines.dataset.export import FORMATS, OLD_FORMATS, export
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs import apply as tags
@@ -39,12 +39,20 @@ from genrebeam.pipelines.tags.policy import spelled
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Pass over such files, as .gitignore has it.")
 @click.option("--features-output", metavar="DIR", help="Keep the log-Mel features there, as TFRecords.")
 @click.option("--features-input", metavar="DIR", help="Start from kept features instead of audio.")
-@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Export the results too.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice([*FORMATS, *OLD_FORMATS]),
+    multiple=True,
+    metavar="|".join(FORMATS),
+    help="Export the results too.",
+)
 @click.option("--retry-rejects", is_flag=True, help="Try files again that were rejected before.")
 @click.option("--max-reject-share", type=float, default=0.2, show_default=True, help="Above it, leave with code 3.")
 @click.option("--write-every", type=float, default=20.0, show_default=True, help="Seconds of work between two writes.")
 @click.option("--track-timeout", type=float, default=60.0, show_default=True, help="Seconds a decoder may be mute.")
 @engine_options
+@json_option
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the libraries say.")
 def command(
@@ -63,6 +71,7 @@ def command(
     max_reject_share: float,
     write_every: float,
     track_timeout: float,
+    as_json: bool,
     quiet: bool,
     debug: bool,
     apply: tags.ApplyOptions,
@@ -99,20 +108,27 @@ def command(
     with quiet_libraries(output, debug=debug) as bar_console:
         report = tag(options, bar_console)
     if template := options.engine.writes_template:
+        if as_json:
+            echo_json({**report.to_json(), "template": template})
+            return EXIT_OK
         click.echo(
             f"a template of {report.found - report.done_before:,} tracks -> {template}; nothing has been tagged yet"
         )
         return EXIT_OK
-    exported = [export(output, kind) for kind in formats]
+    exported = [export(output, kind) for kind in dict.fromkeys(OLD_FORMATS.get(kind, kind) for kind in formats)]
     too_many = report.reject_share > max_reject_share
-    if not quiet:
+    said = {**report.to_json(), "exported": exported, "apply": None}
+    if not quiet and not as_json:
         _show(report, output, exported)
         if not writes and report.tagged + report.done_before:
             _show_next_steps(output)
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
-        if not quiet:
+        said["apply"] = written.to_json(planned=apply.dry_run)
+        if not quiet and not as_json:
             tags.show(written, Screen(), planned=apply.dry_run)
+    if as_json:
+        echo_json(said)
     if too_many:
         click.echo(
             f"genrebeam: {report.reject_share:.0%} of the tracks were rejected, more than --max-reject-share "

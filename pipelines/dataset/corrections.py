@@ -37,7 +37,7 @@ class Corrections:
         """Raises LedgerError."""
         for _, table in self.dataset.named_tables(CORRECTIONS_DIR, seen=self._seen):
             for row in table.to_pylist():
-                self._take(row["track_id"], row["genre"], row["at"], row["by"] or "")
+                self._take(row["track_id"], row["genre"], row["corrected_at"], row["corrected_by"] or "")
         return self
 
     def _take(self, track_id: str, genre: str | None, at: dt.datetime, by: str) -> None:
@@ -90,8 +90,9 @@ def write_down_all(dataset: Dataset, genres: Mapping[str, str | None], *, by: st
         OSError: they cannot be written.
     """
     now = dt.datetime.now(dt.timezone.utc)
+    who = {"corrected_at": now, "corrected_by": storable(by)}
     rows = [
-        {"track_id": track_id, "genre": None if genre is None else checked(genre), "at": now, "by": storable(by)}
+        {"track_id": track_id, "genre": None if genre is None else checked(genre), **who}
         for track_id, genre in genres.items()
     ]
     if rows:

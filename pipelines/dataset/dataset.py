@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from genrebeam.features.errors import LedgerError, UsageError
 from genrebeam.features.schema import Rejection
-from genrebeam.pipelines.dataset.schema import CORRECTIONS, JOURNAL, REJECTS, RESULTS, reject_row
+from genrebeam.pipelines.dataset.schema import CORRECTIONS, JOURNAL, OLD_COLUMNS, REJECTS, RESULTS, reject_row
 from genrebeam.pipelines.storage.folders import Folder, folder_at, write_json
 
 RESULTS_DIR, REJECTS_DIR, JOURNAL_DIR = "results", "rejects", "applied"
@@ -87,7 +87,10 @@ class Dataset:
         try:
             with (self.folder / kind).open(name) as source, pq.ParquetFile(source) as file:
                 there = set(file.schema_arrow.names)
-                table = file.read(columns=[field.name for field in schema if field.name in there])
+                old = {new: name for new, name in OLD_COLUMNS.get(kind, {}).items() if new not in there}
+                table = file.read(columns=[name for name in (old.get(f.name, f.name) for f in schema) if name in there])
+                there |= {new for new, name in old.items() if name in there}
+            table = table.rename_columns({name: new for new, name in old.items() if name in table.column_names})
             for field in schema:
                 if field.name not in there:
                     if not field.nullable:

@@ -12,18 +12,22 @@ from genrebeam.pipelines.dataset.ledger import newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
 
-FORMATS = ["csv", "json"]
+FORMATS = ["csv", "jsonl"]
+OLD_FORMATS = {"json": "jsonl"}  # what a format was called
 _NOT_IN_CSV = ("labels", "chunk_scores", "chunk_starts_s", "embedding")  # lists as long as the track, or of bytes
 _ROWS = 1000  # as Python objects at a time
 
 
 def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
-    """Write `results.csv` (lists joined by "; ", without `_NOT_IN_CSV`) or `results.json` (one object per line).
+    """Write `results.csv` (lists joined by "; ", without `_NOT_IN_CSV`) or `results.jsonl` (one object per line).
+
+    Args:
+        kind: one of FORMATS, or the old name of one.
 
     Returns:
         Path or URL of the file written; it replaces an older one in one step.
     """
-    dataset = Dataset.at(place)
+    dataset, kind = Dataset.at(place), OLD_FORMATS.get(kind, kind)
     with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding="utf-8", newline="") as file:
         if kind == "csv":
             names = [name for name in RESULTS.names if name not in _NOT_IN_CSV]

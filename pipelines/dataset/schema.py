@@ -64,8 +64,8 @@ CORRECTIONS = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
         pa.field("genre", pa.string()),  # null: an earlier word is withdrawn
-        pa.field("at", _TIME, nullable=False),
-        pa.field("by", pa.string()),
+        pa.field("corrected_at", _TIME, nullable=False),
+        pa.field("corrected_by", pa.string()),
     ]
 )
 
@@ -103,6 +103,9 @@ JOURNAL = pa.schema(
         pa.field("dataset", pa.string()),
     ]
 )
+
+# Columns by the names that they have in older files. "at" and "by" are words of SQL.
+OLD_COLUMNS = {"corrections": {"corrected_at": "at", "corrected_by": "by"}}
 
 
 def utc(seconds: float) -> dt.datetime:

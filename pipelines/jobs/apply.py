@@ -90,6 +90,22 @@ class ApplyReport:
         elif done.outcome is Outcome.WRITE and len(self.changes) < keep_changes:
             self.changes.append((done.track.track_id, done.before, done.after))
 
+    def to_json(self, *, planned: bool) -> dict[str, Any]:
+        """The fields of docs/json.md; `planned` says that it is of a dry run."""
+        changes = [
+            {"track_id": track_id, "before": list(before), "after": list(after)}
+            for track_id, before, after in self.changes
+        ]
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "dry_run": planned,
+            "declined": self.declined,
+            "outcomes": {outcome.value: self.outcomes[outcome.value] for outcome in Outcome},
+            "errors": dict(self.errors),
+            "changes": changes if planned else [],
+        }
+
     @property
     def written(self) -> int:
         return self.outcomes[Outcome.WRITE.value]
@@ -370,7 +386,7 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
 _MEANINGS = {
     Outcome.SAME: ("have it already", ""),
     Outcome.KEPT: ("have another genre", "--write-tags merge adds to it, overwrite replaces it"),
-    Outcome.HELD: ("corrected, but not written", "a genre is there: --only-corrected --write-tags overwrite"),
+    Outcome.HELD: ("correction held back", "--only-corrected --write-tags overwrite writes it"),
     Outcome.EDITED: ("edited since", "--even-if-edited writes these too"),
     Outcome.UNSURE: ("not certain enough", "below --min-confidence, or above --max-unknown"),
     Outcome.NOTHING: ("nothing to do", ""),

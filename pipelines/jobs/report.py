@@ -153,6 +153,22 @@ class Summary:
     corrections: int = 0
     corrected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields of docs/json.md: the numbers of the page without its lists of tracks."""
+        return {
+            "tracks": self.tracks,
+            "hours": self.hours,
+            "with_genre_before": self.with_genre_before,
+            "written": self.written,
+            "genres": {genre: {"tracks": count, "hours": hours} for genre, count, hours in self.genres},
+            "rejects": {error: count for error, count, _, _ in self.rejects},
+            "plan": dict(self.plan),
+            "corrections": self.corrections,
+            "checks": self.checks,
+            "damaged": self.damaged,
+            "models": [{"model_id": one, "fingerprint": other, "tracks": count} for one, other, count in self.models],
+        }
+
 
 def summarise(place: Place) -> Summary:
     """Gather what a dataset says.

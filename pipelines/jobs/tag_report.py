@@ -50,6 +50,11 @@ class TagReport:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields of docs/json.md: all but the options and the versions of packages, which run-*.json has."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in ("config", "versions")}
+
     @property
     def reject_share(self) -> float:
         """Rejects among what was analysed in this run; companions such as covers do not count."""

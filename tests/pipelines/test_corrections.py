@@ -57,9 +57,31 @@ def test_the_newest_counts_and_the_results_stay(songs, tmp_path):
 def test_the_newest_counts_whatever_its_file_is_called(songs, tmp_path):
     correct(tmp_path / "out", songs[0].name, "Zouk")
     later = dt.datetime(2999, 1, 1, tzinfo=dt.timezone.utc)
-    row = {"track_id": songs[0].name, "genre": "Kizomba", "at": later, "by": None}
+    row = {"track_id": songs[0].name, "genre": "Kizomba", "corrected_at": later, "corrected_by": None}
     pq.write_table(pa.Table.from_pylist([row], CORRECTIONS), tmp_path / "out" / "corrections" / "0-a.parquet")
     assert read_corrections(tmp_path / "out")[songs[0].name] == ("Kizomba", later, "")
+
+
+def test_files_of_an_older_genrebeam_are_read_under_the_new_names(songs, tmp_path):
+    name, other = songs[0].name, songs[1].name
+    dataset = Dataset.at(tmp_path / "out")
+    when = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+    old = pa.table(
+        {"track_id": [name], "genre": ["Zouk"], "at": pa.array([when], pa.timestamp("us", "UTC")), "by": ["me"]}
+    )
+    (tmp_path / "out" / "corrections").mkdir()
+    pq.write_table(old, tmp_path / "out" / "corrections" / "20200101-a.parquet")
+    assert read_corrections(dataset) == {name: ("Zouk", when, "me")}
+    correct(dataset, other, "Kizomba")
+    assert {track_id: one.genre for track_id, one in read_corrections(dataset).items()} == {
+        name: "Zouk",
+        other: "Kizomba",
+    }
+    dataset.add("corrections", "20200101", dataset.rows("corrections").to_pylist())
+    dataset.merge("corrections")
+    assert read_corrections(dataset)[name] == ("Zouk", when, "me")
+    for file in (tmp_path / "out" / "corrections").iterdir():
+        assert {"corrected_at", "corrected_by"} <= set(pq.read_schema(file).names) or file.name == "20200101-a.parquet"
 
 
 # What becomes of a file that says Rock, or nothing, when a person says this: docs/tags.md has the same table.

@@ -20,6 +20,7 @@ from commandline import GENREBEAM, ROOT, genrebeam
 
 from genrebeam.features.errors import UsageError
 from genrebeam.features.limits import ExtractLimits
+from genrebeam.pipelines.dataset.export import export
 from genrebeam.pipelines.dataset.ledger import newest_results
 from genrebeam.pipelines.engine.runner import Engine
 from genrebeam.pipelines.jobs.tag_options import TagOptions
@@ -46,7 +47,7 @@ def library(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tagged(library, tmp_path_factory):
     output = tmp_path_factory.mktemp("tagged") / "out"
-    arguments = ["tag", library, "--output", output, "--workers", "2", "--format", "csv", "--format", "json"]
+    arguments = ["tag", library, "--output", output, "--workers", "2", "--format", "csv", "--format", "jsonl"]
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in library.rglob("*") if p.is_file()}
     process = genrebeam(*arguments, "--features-output", output.parent / "features")
     assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in library.rglob("*") if p.is_file()}
@@ -106,11 +107,19 @@ def test_exports_hold_the_same_rows(tagged):
     flat = pd.read_csv(output / "results.csv")
     assert list(flat["track_id"]) == list(table["track_id"])
     assert list(flat["genre"]) == list(table["genre"])
-    lines = [json.loads(line) for line in (output / "results.json").read_text().splitlines()]
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
     assert {line["track_id"]: line["genre"] for line in lines} == dict(
         zip(table["track_id"], table["genre"], strict=True)
     )
     assert lines[0]["top"][0]["genre"] == lines[0]["genre"]
+
+
+def test_the_old_name_of_a_format_is_understood(tagged, tmp_path):
+    output, _, _ = tagged
+    shutil.copytree(output, tmp_path / "out")
+    (tmp_path / "out" / "results.jsonl").unlink()
+    assert export(tmp_path / "out", "json") == f"{tmp_path / 'out'}/results.jsonl"
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == (output / "results.jsonl").read_bytes()
 
 
 def test_the_run_report_accounts_for_every_file(tagged):
@@ -126,7 +135,7 @@ def test_the_run_report_accounts_for_every_file(tagged):
 def test_nothing_is_left_behind(tagged):
     output = tagged[0]
     names = {p.name for p in output.iterdir() if not p.name.startswith("run-")}
-    assert names == {"results", "rejects", "logs", "results.csv", "results.json", ".genrebeam-lock"}
+    assert names == {"results", "rejects", "logs", "results.csv", "results.jsonl", ".genrebeam-lock"}
     children = subprocess.run(["pgrep", "-f", "genrebeam.features.isolated"], capture_output=True, text=True)
     for pid in children.stdout.split():  # of other tests or runs, never orphans
         assert Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1] != "1"
