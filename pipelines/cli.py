@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from genrebeam.features.absent import absent
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError, how_to_install
 from genrebeam.pipelines.commands.helps import COMMAND_SECTIONS, examples_of
 
 COMMANDS = {
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TRAIN_EXTRA:
-            click.echo(f"genrebeam: this needs {error.name}: pip install 'genrebeam[train]'", err=True)
+            click.echo(f"genrebeam: this needs {error.name}: {how_to_install('train')}", err=True)
             sys.exit(EXIT_USAGE)
         message = " ".join(str(error).split()) or "no message"
         click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)

@@ -242,3 +242,12 @@ def test_make_install_replaces_no_link_to_another_genrebeam(tmp_path):
 
 def test_the_readme_is_short():
     assert len(README.split()) <= 600
+
+
+def test_nothing_says_to_install_what_a_registry_may_have_under_our_name():
+    listed = subprocess.run(
+        ["git", "ls-files", "features", "model", "pipelines"], cwd=ROOT, capture_output=True, text=True
+    )
+    code = {name: (ROOT / name).read_text(encoding="utf-8") for name in listed.stdout.split() if name.endswith(".py")}
+    wrong = re.compile(r"(pip|pipx) install (-\S+ )*['\"]?genrebeam\b")
+    assert not [name for name, page in {**TODAY, **code}.items() if wrong.search(page)]
