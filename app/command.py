@@ -116,5 +116,12 @@ def _run(app: object, listening: socket.socket, *, debug: bool) -> None:
     """Serve until it is interrupted."""
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="info" if debug else "error", access_log=debug, ws="none", lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_level="info" if debug else "error",
+        access_log=debug,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=2,  # seconds; a player may hold its connection for the whole song
+    )
     uvicorn.Server(config).run(sockets=[listening])

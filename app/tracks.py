@@ -150,14 +150,22 @@ class Tracks:
     def embeddings(self) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.str_]]:
         """Rows that have an embedding, sorted; int8 [rows, size]; and the fingerprint of the trunk of each."""
         rows, values, trunks = [], [], []
-        for table in newest_results_by_file(self.dataset, ["track_id", "embedding", "embedding_trunk"]):
-            table = table.filter(pc.is_valid(table["embedding"]))
-            at = pc.index_in(table["track_id"], value_set=self["track_id"]).combine_chunks()
-            table, at = table.filter(pc.is_valid(at)), at.drop_null()
-            if len(table):
-                rows.append(at.to_numpy().astype(np.int64))
+        place = _place(self.places[:, 0], self.places[:, 1])
+        order = np.argsort(place)
+        number = {name: at for at, name in enumerate(self.files)}
+        for name, at, table in newest_results_in_files(self.dataset, ["embedding", "embedding_trunk"]):
+            if name not in number:  # of a run that has begun since
+                continue
+            wanted = _place(np.full(len(at), number[name]), at)
+            found = order[np.minimum(np.searchsorted(place, wanted, sorter=order), len(order) - 1)]
+            known = pc.and_(pc.is_valid(table["embedding"]), pc.is_valid(table["embedding_trunk"]))
+            there = (place[found] == wanted) & known.to_numpy()
+            if there.any():
+                table = table.filter(pa.array(there))
+                rows.append(found[there])
                 values.append(embeddings_of(table))
-                trunks.append(np.array(table["embedding_trunk"].to_pylist()))
+                trunk = pc.dictionary_encode(_one(table["embedding_trunk"]))
+                trunks.append(np.array(trunk.dictionary.to_pylist(), np.str_)[trunk.indices.to_numpy()])
         if not rows:
             return np.empty(0, np.int64), np.empty((0, 0), np.int8), np.empty(0, np.str_)
         together = np.concatenate(rows)
@@ -256,6 +264,11 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
 
 
+def _place(files: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each row of each file."""
+    return files.astype(np.int64) << 32 | rows.astype(np.int64)
+
+
 def _file_genres(dataset: Dataset, track_ids: pa.Array, before: pa.Array) -> pa.Array:
     """The genres in the files: what stood there when they were heard, or what the journal says was written since."""
     before = pc.fill_null(before, "")
@@ -277,7 +290,10 @@ def _names_from_paths(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     def without(names: pa.Array, pattern: str) -> pa.Array:
         return pc.replace_substring_regex(names, pattern=f"(?s){pattern}", replacement="")
 
-    path = columns["track_id"]
+    silent = pc.is_null(columns["artist"])
+    for name in ("album", "title"):
+        silent = pc.or_(silent, pc.is_null(columns[name]))
+    path = columns["track_id"].filter(silent)  # of most libraries few
     folder = without(path, "/?[^/]*$")
     above = without(folder, "/?[^/]*$")
     last, last_above = without(folder, "^.*/"), without(above, "^.*/")
@@ -287,7 +303,10 @@ def _names_from_paths(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         "album": pc.if_else(alone, "", last),
         "title": without(without(path, "^.*/"), r"\.[^.]{1,5}$"),
     }
-    return {name: pc.coalesce(columns[name], from_path[name]) for name in _FROM_TAGS}
+    return {
+        name: pc.replace_with_mask(columns[name], silent, pc.coalesce(columns[name].filter(silent), from_path[name]))
+        for name in _FROM_TAGS
+    }
 
 
 def searchable(texts: pa.Array) -> pa.Array:

@@ -68,6 +68,13 @@ def test_nothing_but_genrebeam_is_put_where_everybody_imports_from(environment):
     assert not [p for p in site.rglob("*") if p.is_symlink()]
 
 
+def test_what_the_pages_of_the_application_need_is_installed(environment):
+    _, site = environment
+    for folder in ("static", "templates"):
+        names = {path.name for path in (ROOT / "app" / folder).iterdir()}
+        assert {path.name for path in (site / "genrebeam" / "app" / folder).iterdir()} == names
+
+
 def test_it_tags_beside_modules_of_the_users_that_have_the_names_of_our_folders(environment, tmp_path):
     python, site = environment
     for seed in range(4):

@@ -45,15 +45,15 @@ function address(changes, { push = false } = {}) {
 async function narrow(changes) {
   if (changes.show === "rejected") {
     location.href = "/rejected";
-    return;
+    return false;
   }
   address(changes, { push: true });
-  await reload(chosen?.track_id ?? "");
+  return reload(chosen?.track_id ?? "");
 }
 
 async function reload(around = "") {
   showFilter();
-  await attempt(() => list.load(filter(), around));
+  return attempt(() => list.load(filter(), around));
 }
 
 function showFilter() {
@@ -63,6 +63,7 @@ function showFilter() {
   for (const head of $("heads").querySelectorAll("button")) {
     const on = head.dataset.order === order;
     head.dataset.sorted = on ? (query.get("descending") ? "down" : "up") : "";
+    head.parentElement.setAttribute("aria-sort", !on ? "none" : query.get("descending") ? "descending" : "ascending");
     head.setAttribute("aria-label", `Sort by ${head.textContent}${on ? (query.get("descending") ? ", now descending" : ", now ascending") : ""}`);
   }
   const chips = [];
@@ -73,6 +74,9 @@ function showFilter() {
   if (query.get("confidence_from") || query.get("confidence_to"))
     chip(`${percent(query.get("confidence_from") || 0)} to ${percent(query.get("confidence_to") || 1)} sure`, "confidence_from", "confidence_to");
   $("narrowed").replaceChildren(...chips);
+  $("write-these").href = `/write?${query}`;
+  const isLearned = ["check", "next"].includes(query.get("show"));
+  $("list").dataset.empty = isLearned ? "None. The page Your words finds them." : "No track is like that.";
 }
 
 function showCount() {
@@ -174,7 +178,9 @@ function showWords() {
       ),
     ),
   );
+  const focused = [...$("words").children].indexOf(document.activeElement);
   $("words").replaceChildren(...buttons);
+  if (focused >= 0) buttons[Math.min(focused, buttons.length - 1)].focus();
 }
 
 function showDetails(found) {
@@ -288,6 +294,11 @@ async function undoNow() {
   }
 }
 
+async function playAlike() {
+  const like = { like: chosen.track_id, order: "", descending: "", show: "", q: "", genre: "", folder: "" };
+  if ((await narrow(like)) && list.total) await attempt(() => list.go(0, { play: true }));
+}
+
 const folderOf = (trackId) => trackId.slice(0, trackId.lastIndexOf("/") + 1);
 const KEYS = {
   " ": () => player.toggle(),
@@ -305,7 +316,7 @@ const KEYS = {
   z: () => undo(),
   g: () => chosen && $("own").focus(),
   x: () => chosen && list.toggle(chosen),
-  m: () => chosen && narrow({ like: chosen.track_id, order: "", show: "", q: "", genre: "", folder: "" }),
+  m: () => chosen && playAlike(),
   e: () => details?.doubt && correct(details.doubt.words.join("; ")),
   t: () => details?.doubt && correct(details.doubt.heard),
   "/": () => $("q").focus(),
@@ -341,7 +352,7 @@ $("q").addEventListener("input", () => {
 });
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
-  $("list").focus();
+  $("grid").focus();
 });
 $("show").addEventListener("change", () => narrow({ show: $("show").value, order: $("show").value === "check" ? "match" : "", descending: "" }));
 $("genre").addEventListener("change", () => narrow({ genre: $("genre").value }));

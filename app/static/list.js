@@ -8,6 +8,7 @@ const SPARE = 6; // rows above and below what can be seen
 export class TrackList {
   constructor(scroller, { choose, changed }) {
     this.scroller = scroller;
+    this.grid = scroller.closest("[role=grid]");
     this.spacer = element("div", { class: "spacer" });
     scroller.replaceChildren(this.spacer);
     this.choose = choose;
@@ -21,6 +22,8 @@ export class TrackList {
     new ResizeObserver(() => {
       const bar = scroller.offsetWidth - scroller.clientWidth;
       scroller.previousElementSibling.style.marginRight = `${bar}px`; // heads stand above their columns
+      this.#stretch();
+      if (this.cursor >= 0) this.show(this.cursor);
       this.draw();
     }).observe(scroller);
     scroller.addEventListener("click", (event) => this.#clicked(event));
@@ -42,13 +45,17 @@ export class TrackList {
     this.pages = new Map([[0, found.tracks]]);
     this.total = found.total;
     this.cursor = found.position ?? -1;
-    this.scroller.setAttribute("aria-rowcount", this.total);
-    this.spacer.style.height = `${Math.min(this.total * this.rowPx, TALLEST_PX)}px`;
+    this.grid.setAttribute("aria-rowcount", this.total + 1);
+    this.#stretch();
     if (this.cursor >= 0) this.show(this.cursor);
     else this.scroller.scrollTop = 0;
     this.draw();
     this.changed();
     return true;
+  }
+
+  #stretch() {
+    this.spacer.style.height = `${Math.min(this.total * this.rowPx, TALLEST_PX)}px`;
   }
 
   async row(index) {
@@ -109,8 +116,8 @@ export class TrackList {
     }
     this.spacer.replaceChildren(...drawn);
     const chosen = this.cursor >= from && this.cursor < to;
-    if (chosen) this.scroller.setAttribute("aria-activedescendant", `row-${this.cursor}`);
-    else this.scroller.removeAttribute("aria-activedescendant");
+    if (chosen) this.grid.setAttribute("aria-activedescendant", `row-${this.cursor}`);
+    else this.grid.removeAttribute("aria-activedescendant");
   }
 
   #rowElement(index, row) {
@@ -120,7 +127,8 @@ export class TrackList {
       class: "row",
       "data-index": index,
       "aria-rowindex": index + 2,
-      "aria-selected": index === this.cursor ? "true" : "false",
+      "aria-selected": String(Boolean(row) && this.selected.has(row.track_id)),
+      "aria-current": index === this.cursor ? "true" : null,
     };
     if (!row) return element("div", attributes, element("span", { role: "gridcell", class: "waiting" }, "…"));
     const cell = (name, ...content) => element("span", { role: "gridcell", class: name, title: name === "genre" ? null : content[0] }, ...content);
@@ -178,6 +186,7 @@ export class TrackList {
     const index = Number(made.dataset.index);
     const row = this.known(index);
     if (!row) return;
+    this.grid.focus({ preventScroll: true }); // rows are drawn anew, and must not take the focus along
     if (event.shiftKey && this.cursor >= 0) {
       const [from, to] = [Math.min(index, this.cursor), Math.max(index, this.cursor)];
       for (let at = from; at <= Math.min(to, from + 2000); at++) {

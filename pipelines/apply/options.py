@@ -23,6 +23,7 @@ class ApplyOptions:
         touch: let the modification time be that of the change; otherwise it stays. Undo sets it back.
         dry_run: plan and show, write nothing.
         yes: do not ask.
+        list_all: keep every change in the report of a dry run, not only the first.
         only_corrected: leave alone the tracks of which no person has said anything.
 
     Raises:
@@ -37,6 +38,7 @@ class ApplyOptions:
     only_corrected: bool = False
     workers: int = 1
     quiet: bool = False
+    list_all: bool = False
 
     def __post_init__(self) -> None:
         if self.hard_links not in HARD_LINKS:

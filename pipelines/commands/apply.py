@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from genrebeam.features.errors import UsageError
 from genrebeam.pipelines.apply.options import HARD_LINKS, ApplyOptions
 from genrebeam.pipelines.cli import EXIT_OK
 from genrebeam.pipelines.commands.beam import BeamCommand, engine_options
@@ -18,7 +19,7 @@ from genrebeam.pipelines.commands.options import echo_json, json_option
 from genrebeam.pipelines.commands.screen import Screen
 from genrebeam.pipelines.engine.quiet import quiet_libraries
 from genrebeam.pipelines.engine.runner import Engine, usable_cores
-from genrebeam.pipelines.jobs.apply import apply_results, show
+from genrebeam.pipelines.jobs.apply import apply_results, show, write_changes
 from genrebeam.pipelines.tags.policy import DEFAULT_USELESS, POLICIES, TagPolicy, read_names
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -95,6 +96,7 @@ def apply_options(default_policy: str) -> Callable[[Callable[..., Any]], Callabl
 @click.argument("results", metavar="DIR")
 @apply_options("fill")
 @click.option("--only-corrected", is_flag=True, help="Only tracks that were corrected with `genrebeam correct`.")
+@click.option("--output", type=_FILE, metavar="FILE", help="With --dry-run: every change, as .csv or .json.")
 @click.option("--workers", type=int, default=None, help="Files written at a time.  [default: one per core]")
 @engine_options
 @json_option
@@ -104,6 +106,7 @@ def command(
     results: str,
     apply: ApplyOptions,
     only_corrected: bool,
+    output: Path | None,
     engine: Engine,
     as_json: bool,
     quiet: bool,
@@ -115,7 +118,9 @@ def command(
     change is journalled in DIR/applied first; `genrebeam undo DIR` takes it back.
     """
     console = Console(stderr=True, highlight=False)
-    apply = dataclasses.replace(apply, only_corrected=only_corrected)
+    if output is not None and (not apply.dry_run or output.suffix.lower() not in (".csv", ".json")):
+        raise UsageError("--output goes with --dry-run, and names a .csv or .json file")
+    apply = dataclasses.replace(apply, only_corrected=only_corrected, list_all=output is not None)
     if engine.runner:
         with quiet_libraries(results, debug=debug) as terminal:
             from genrebeam.pipelines.jobs.apply_graph import apply_on_runner
@@ -123,6 +128,8 @@ def command(
             report = apply_on_runner(results, apply, engine, console=terminal)
     else:
         report = apply_results(results, apply, console=console)
+    if output is not None:
+        write_changes(report, output)
     if as_json:
         echo_json(report.to_json(planned=apply.dry_run))
     elif not quiet:

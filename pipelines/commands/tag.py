@@ -23,6 +23,7 @@ from genrebeam.pipelines.jobs import apply as tags
 from genrebeam.pipelines.jobs.tag import tag
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport
+from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import spelled
 
 
@@ -104,7 +105,15 @@ def command(
         write_every_s=write_every,
         limits=ExtractLimits(stall_s=track_timeout, coverage_s=_seconds(coverage)),
         quiet=quiet,
+        dry_run=apply.dry_run,
     )
+    if options.dry_run:
+        report = tag(options, Console(stderr=True))
+        if as_json:
+            echo_json({**report.to_json(), "exported": [], "apply": None})
+        elif not quiet:
+            _show_plan(report, library, output)
+        return EXIT_OK
     with quiet_libraries(output, debug=debug) as bar_console:
         report = tag(options, bar_console)
     if template := options.engine.writes_template:
@@ -119,14 +128,14 @@ def command(
     too_many = report.reject_share > max_reject_share
     said = {**report.to_json(), "exported": exported, "apply": None}
     if not quiet and not as_json:
-        _show(report, output, exported)
+        _show(report, library, output, exported)
         if not writes and report.tagged + report.done_before:
             _show_next_steps(output)
     if writes:
         written = tags.apply_results(output, apply, console=Console(stderr=True, highlight=False))
-        said["apply"] = written.to_json(planned=apply.dry_run)
+        said["apply"] = written.to_json(planned=False)
         if not quiet and not as_json:
-            tags.show(written, Screen(), planned=apply.dry_run)
+            tags.show(written, Screen(), planned=False)
     if as_json:
         echo_json(said)
     if too_many:
@@ -147,12 +156,45 @@ def _seconds(coverage: str) -> float | None:
         raise UsageError(f"--coverage must be full or a number of seconds, not {coverage!r}") from None
 
 
-def _show(report: TagReport, output: str, exported: list[str]) -> None:
+def _show_plan(report: TagReport, libraries: tuple[str, ...], output: str) -> None:
+    table = _counts_table()
+    table.add_row("would analyse", f"{report.to_analyse:,}", "tracks that are new or have changed")
+    if report.from_embeddings:
+        table.add_row("would score", f"{report.from_embeddings:,}", "by what was kept of them, without hearing them")
+    if report.rejected:
+        table.add_row("cannot be read", f"{report.rejected:,}", "new since an earlier run")
+    _add_left_alone(table, report)
     console = Screen()
+    console.print(table)
+    _say_what_is_left_out(console, libraries, output)
+
+
+def _counts_table() -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column()
+    return table
+
+
+def _add_left_alone(table: Table, report: TagReport) -> None:
+    if companions := report.not_audio + report.companions:
+        table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
+    if report.done_before:
+        table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
+
+
+def _say_what_is_left_out(console: Screen, libraries: tuple[str, ...], output: str) -> None:
+    here = local_path(output)
+    if here is not None and any(
+        there is not None and here.absolute().is_relative_to(there.absolute()) for there in map(local_path, libraries)
+    ):
+        console.print(f"left out: {output}, which lies inside the library", soft_wrap=True)
+
+
+def _show(report: TagReport, libraries: tuple[str, ...], output: str, exported: list[str]) -> None:
+    console = Screen()
+    table = _counts_table()
     table.add_row("tagged", f"{report.tagged:,}", f"{report.audio_s / 3600:,.1f} h of audio in {report.wall_s:,.0f} s")
     for genre, count in sorted(report.genres.items(), key=lambda item: (-item[1], item[0])):
         table.add_row("", f"{count:,}", escape(spelled(genre)))
@@ -161,11 +203,9 @@ def _show(report: TagReport, output: str, exported: list[str]) -> None:
     table.add_row("rejected", f"{report.rejected:,}", _counts(report.errors))
     if report.will_retry:
         table.add_row("try again", f"{report.will_retry:,}", "of these: not because of the files; run it again")
-    if companions := report.not_audio + report.companions:
-        table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
-    if report.done_before:
-        table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
+    _add_left_alone(table, report)
     console.print(table)
+    _say_what_is_left_out(console, libraries, output)
     for path in [f"{output}/results", *exported]:
         console.print(f"-> {path}", soft_wrap=True)
 

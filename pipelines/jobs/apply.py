@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
+import csv
 import dataclasses
 import datetime as dt
 import functools
 import heapq
 import itertools
+import json
 import operator
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -43,7 +47,8 @@ from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.policy import Outcome
 
 _SAMPLE = 20  # files that are opened to see whether any can be
-_LISTED, _ASKED_ABOUT = 10_000, 50  # changes shown by a dry run, and before the question
+_KEPT = 10_000  # changes in the report of a dry run
+_SHOWN = 20  # of these, on a screen
 RESULT_COLUMNS = [
     "uri", "track_id", "size", "mtime", "genre", "confidence", "unknown", "top", "model_id", "model_fingerprint",
     "processed_at",
@@ -73,6 +78,7 @@ class ApplyReport:
         outcomes: files by `Outcome` value.
         errors: failed files by error class.
         changes: the first of them, as (track_id, before, after).
+        genres: genre to files that get it.
         declined: a person was asked whether to write, and said no.
     """
 
@@ -81,14 +87,17 @@ class ApplyReport:
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     changes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = dataclasses.field(default_factory=list)
+    genres: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     declined: bool = False
 
     def add(self, done: TagResult, *, keep_changes: int) -> None:
         self.outcomes[done.outcome.value] += 1
         if done.outcome is Outcome.FAILED:
             self.errors[done.error] += 1
-        elif done.outcome is Outcome.WRITE and len(self.changes) < keep_changes:
-            self.changes.append((done.track.track_id, done.before, done.after))
+        elif done.outcome is Outcome.WRITE:
+            self.genres.update(set(done.after) - set(done.before))
+            if len(self.changes) < keep_changes:
+                self.changes.append((done.track.track_id, done.before, done.after))
 
     def to_json(self, *, planned: bool) -> dict[str, Any]:
         """The fields of docs/json.md; `planned` says that it is of a dry run."""
@@ -103,6 +112,7 @@ class ApplyReport:
             "declined": self.declined,
             "outcomes": {outcome.value: self.outcomes[outcome.value] for outcome in Outcome},
             "errors": dict(self.errors),
+            "genres": dict(self.genres.most_common()),
             "changes": changes if planned else [],
         }
 
@@ -329,18 +339,23 @@ def apply_results(place: Place, options: ApplyOptions, *, console: Console) -> A
     check_consent(options, console)
     if options.tags.policy == "none":
         return ApplyReport(run.run_id, run.started_at.isoformat(timespec="seconds"))
-    with run.dataset.lock():
+    with _held(run):
         if not options.dry_run:
             run.dataset.merge(CORRECTIONS_DIR)
         read = functools.partial(batches_of_results, only_corrected=options.only_corrected)
         return _ask_and_work(read, run, console, "Write genres into")
 
 
+def _held(run: ApplyRun) -> contextlib.AbstractContextManager[None]:
+    """The lock of the dataset; a dry run works on results that may not be written, and beside others."""
+    return contextlib.nullcontext() if run.dry_run else run.dataset.lock()
+
+
 def undo_results(place: Place, options: ApplyOptions, *, console: Console) -> ApplyReport:
     """Put back the genres that were there before anything of this dataset was written; raises as `apply_results`."""
     run = new_run(place, options)
     check_consent(options, console)
-    with run.dataset.lock():
+    with _held(run):
         return _ask_and_work(batches_of_journal, run, console, "Put back the former genres of")
 
 
@@ -378,7 +393,7 @@ def _work_with_bar(work_to_do: Batches, run: ApplyRun, console: Console, what: s
             progress.advance(bar, count)
             lines.tell(progress.tasks[0])
 
-        shown = _LISTED if run.options.dry_run else _ASKED_ABOUT
+        shown = sys.maxsize if run.options.list_all else _KEPT if run.options.dry_run else _SHOWN
         return work(work_to_do.batches, run, tick=tick, keep_changes=shown)
 
 
@@ -393,8 +408,29 @@ _MEANINGS = {
 }
 
 
+def write_changes(report: ApplyReport, file: Path) -> None:
+    """The changes of a dry run as a table, a .csv or .json file by its name; raises UsageError."""
+    rows = report.to_json(planned=True)["changes"]
+    try:
+        with file.open("w", encoding="utf-8", newline="") as out:
+            if file.suffix.lower() == ".json":
+                json.dump(rows, out, ensure_ascii=False, indent=1)
+                return
+            writer = csv.DictWriter(out, ["track_id", "before", "after"])
+            writer.writeheader()
+            writer.writerows(
+                {**row, "before": "; ".join(row["before"]), "after": "; ".join(row["after"])} for row in rows
+            )
+    except OSError as error:
+        raise UsageError(f"--output {file}: cannot be written: {error.strerror}") from error
+
+
+def _joined(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "; ".join(value)
+
+
 def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
-    """A table of changes, old -> new, and the counts of all outcomes; one sentence where a person declined."""
+    """The first changes, old -> new, the genres that files get, and all outcomes; or that nothing was written."""
     if report.declined:
         console.print("Nothing was written.")
         return
@@ -404,17 +440,20 @@ def show(report: ApplyReport, console: Console, *, planned: bool) -> None:
         table.add_column("old", style="dim", overflow="fold")
         table.add_column("")
         table.add_column("new", style="green", overflow="fold")
-        for track_id, before, after in report.changes:
+        for track_id, before, after in report.changes[:_SHOWN]:
             table.add_row(escape(track_id), escape("; ".join(before)) or "-", "->", escape("; ".join(after)) or "-")
         console.print(table)
-        if report.written > len(report.changes):
-            console.print(f"... and {report.written - len(report.changes):,} more")
+        if report.written > _SHOWN:
+            console.print(f"... and {report.written - _SHOWN:,} more")
         console.print()
     counts = Table(show_header=False, box=None, pad_edge=False)
     counts.add_column(style="bold")
     counts.add_column(justify="right")
     counts.add_column(overflow="fold")
     counts.add_row("would change" if planned else "changed", f"{report.written:,}", "")
+    if planned:
+        for genre, count in report.genres.most_common():
+            counts.add_row("", f"{count:,}", escape(genre))
     for outcome, (said, advice) in _MEANINGS.items():
         if count := report.outcomes[outcome.value]:
             counts.add_row(said, f"{count:,}", advice)

@@ -78,6 +78,8 @@ class Job:
 def tag(options: TagOptions, console: Console) -> TagReport:
     """Tag everything that is not done yet. What is written stays, whatever happens later.
 
+    With `options.dry_run` nothing is analysed and nothing written: the report counts what would be.
+
     Raises:
         GenrebeamError: the input, the output folder or the model cannot be used, or the engine fails.
     """
@@ -85,6 +87,9 @@ def tag(options: TagOptions, console: Console) -> TagReport:
     started = dt.datetime.now(dt.timezone.utc)
     bundle = bundle_at(options.model)
     dataset = Dataset.at(options.output)
+    if options.dry_run:
+        with _scratch() as scratch:
+            return _Run(options, bundle, dataset, started, scratch).looked()
     with contextlib.ExitStack() as stack:
         stack.enter_context(dataset.lock())
         remove_old_plans(dataset.folder)
@@ -138,6 +143,19 @@ class _Run:
                 report.sum_up(self._dataset)
                 self._save()
 
+    def looked(self) -> TagReport:
+        """Count what a run would do; write nothing."""
+        report = self.report
+        for table in self._pending():
+            report.to_analyse += len(table)
+        if not report.found:
+            raise self._nothing_there()
+        report.status = "dry run"
+        return report
+
+    def _nothing_there(self) -> UsageError:
+        return UsageError(f"{', '.join(self._options.libraries)}: nothing in it; is this the right folder?")
+
     def go(self, console: Console) -> None:
         options, report = self._options, self.report
         is_drawn = console.is_terminal and not options.quiet
@@ -148,7 +166,7 @@ class _Run:
             with console.status("Looking for music") if is_drawn else contextlib.nullcontext():
                 TrackFile.write(self._todo.path, self._pending())
         if not (report.found or self._job.files):
-            raise UsageError(f"{', '.join(options.libraries)}: nothing in it; is this the right folder?")
+            raise self._nothing_there()
         self._save()
         self._found_rejects = report.rejected
         total = report.found - report.done_before - report.not_audio - report.rejected
@@ -192,6 +210,9 @@ class _Run:
             some = table.filter(pa.array(can_be_scored))
             known |= zip(some["track_id"].to_pylist(), some["uri"].to_pylist(), strict=True)
             yield table.filter(pa.array(~settled & ~can_be_scored))
+        if options.dry_run:
+            report.from_embeddings = len(known)
+            return
         follow(self._dataset, moved)
         if known:
             report.from_embeddings = rescore(self._dataset, self._bundle, report.run_id, known, top_k=options.top_k)
@@ -208,7 +229,7 @@ class _Run:
         report.not_audio += companions
         report.rejected += len(fresh) - fresh_companions
         report.done_before += len(rejections) - companions - (len(fresh) - fresh_companions)
-        if fresh:
+        if fresh and not self._options.dry_run:
             self._dataset.add_rejects(report.run_id, fresh)
 
     def _settled(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:

@@ -35,10 +35,13 @@ class TagOptions:
     max_reject_share: float = 0.2
     limits: ExtractLimits = dataclasses.field(default_factory=ExtractLimits)
     quiet: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.libraries) == (self.features_input is not None):
             raise UsageError("give either LIBRARY or --features-input, and not both")
+        if self.features_input and self.dry_run:
+            raise UsageError("--dry-run looks at a library; it has nothing to look at with --features-input")
         if self.features_input and self.features_output:
             raise UsageError("--features-output has nothing to write when --features-input is given")
         if self.limits.coverage_s is not None and (self.features_input or self.features_output):

@@ -27,7 +27,7 @@ class TagReport:
     were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
     `tagged` or `rejected`. Of the tagged ones `from_embeddings` were not heard again: learned words were scored by what
     an earlier run had kept of them. Of the rejected ones `will_retry` were not the files' fault: the same command tries
-    them again. `reason` is why a run failed.
+    them again. `reason` is why a run failed. In a dry run, `to_analyse` are the tracks that a run would analyse.
     """
 
     run_id: str
@@ -46,6 +46,7 @@ class TagReport:
     genres: dict[str, int] = dataclasses.field(default_factory=dict)
     errors: dict[str, int] = dataclasses.field(default_factory=dict)
     will_retry: int = 0
+    to_analyse: int = 0
     reason: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)

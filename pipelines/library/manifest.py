@@ -42,7 +42,7 @@ def read_manifest(path: Path, beam_flags: Sequence[str]) -> Iterator[Track | Rej
     """
     folder = Path(os.path.abspath(path)).parent
     for uri, track_id in _manifest_rows(path):
-        if not track_id.isprintable():  # it was no UTF-8
+        if _has_bytes(track_id):
             track_id = os.fsencode(track_id).decode("cp1252", "replace")
         if "://" in uri and not uri.startswith("file://"):
             yield find_one_remote(uri, track_id or uri.partition("://")[2], beam_flags)
@@ -82,11 +82,15 @@ def _spellings(text: str) -> Iterator[str]:
     for plain in (stripped, stripped.replace("\\", "/")):
         yield plain
         with contextlib.suppress(UnicodeDecodeError):
-            windows = os.fsencode(plain).decode("cp1252")
-            if not plain.isprintable():  # it was no UTF-8
-                yield windows
+            if _has_bytes(plain):
+                yield os.fsencode(plain).decode("cp1252")
         for form in ("NFC", "NFD"):
             yield unicodedata.normalize(form, plain)
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether it holds bytes that are no UTF-8, as Python keeps them (PEP 383)."""
+    return any("\udc80" <= one <= "\udcff" for one in text)
 
 
 def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:

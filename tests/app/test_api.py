@@ -84,6 +84,17 @@ def test_a_picture_is_drawn_of_the_file(served):
     assert "is its disk mounted" in served.ask(of("/api/picture/", SONGS[3])).json["error"]
 
 
+def test_nothing_is_decoded_in_the_server_itself(served, library, monkeypatch):
+    from genrebeam.features import extract
+
+    monkeypatch.setattr(extract, "open_audio", lambda *args, **options: pytest.fail("decoded in the server"))
+    for name in (SONGS[0], SONGS[2]):
+        assert served.ask(of("/sound/", name)).status == served.ask(of("/api/picture/", name)).status == 200
+    song = (library / "music" / SONGS[2]).read_bytes()
+    assert served.send("/api/hear?picture=true", "a.wma", song).status == 200
+    assert served.send("/api/sound", "a.wma", song).status == 200
+
+
 def test_a_missing_drive_is_a_sentence_and_plays_when_it_is_back(library, tmp_path):
     shutil.copytree(library, tmp_path / "all")
     out, music = tmp_path / "all" / "out", tmp_path / "all" / "music"

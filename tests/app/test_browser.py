@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -11,6 +12,8 @@ import time
 import urllib.parse
 import urllib.request
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
@@ -19,6 +22,7 @@ from commandline import GENREBEAM, ROOT
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.dataset.corrections import read_corrections, write_down_all
 from genrebeam.pipelines.dataset.dataset import Dataset
+from genrebeam.pipelines.dataset.schema import RESULTS
 from genrebeam.pipelines.tags.read import read_genres
 
 pytest.importorskip("fastapi", reason="SKIPPED: the application, for want of FastAPI (pip install 'genrebeam[app]')")
@@ -44,6 +48,13 @@ def folder(tmp_path_factory):
         path = synth.write(folder / "music" / name, synth.music(9.0 + number if number < 5 else 4, seed=number))
         heard[path] = [("rock", 0.3 + number / 50), ("jazz", 0.2)]
     tagfiles.results(folder / "out", heard, root=folder / "music")
+    (file,) = (folder / "out" / "results").iterdir()
+    rows = pq.read_table(file).to_pylist()  # what comes later in the list sounds less like the first
+    rows = [
+        row | {"embedding": [round(100 * math.cos(at / 10)), round(100 * math.sin(at / 10))], "embedding_trunk": "t"}
+        for at, row in enumerate(rows)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, RESULTS), file)
     (folder / "music" / SONGS[3]).unlink()
     return folder
 
@@ -278,6 +289,35 @@ def test_ten_tracks_by_keys_alone(open_page, fresh):
     page.get_by_role("heading", name="Keys").wait_for()
 
 
+def test_focus_stays_where_it_was_and_a_screen_reader_hears_of_rows(open_page, fresh):
+    page = open_page(track("Many/00.mp3"))
+    heading(page, "00")
+    page.locator("#words").get_by_role("button", name="Folk").focus()
+    page.keyboard.press("Enter")
+    heading(page, "01")
+    assert said(fresh, "Many/00.mp3") == ("Folk", "Ada")
+    assert page.evaluate("document.activeElement.innerText").startswith("Folk")  # buttons are drawn anew
+    grid = page.get_by_role("grid", name="Tracks")
+    page.locator("#row-1").click()
+    heading(page, "second [x]_*")
+    assert grid.evaluate("grid => grid === document.activeElement")
+    assert grid.get_attribute("aria-activedescendant") == "row-1" and grid.get_attribute("aria-rowcount") == "18"
+    assert page.get_by_role("columnheader", name="Sure").get_attribute("aria-sort") == "ascending"
+    for name in ("Search artist, title, album and path", "Show", "Genre", "Whom a correction is for"):
+        page.get_by_label(name, exact=True).wait_for()
+
+
+def test_more_like_this_is_listed_and_played(open_page):
+    page = open_page(track(SONGS[0]))
+    heading(page, "first")
+    page.keyboard.press("m")
+    heading(page, "second [x]_*")
+    page.wait_for_function("() => document.querySelector('audio').currentTime > 0")
+    page.get_by_text("16 tracks").wait_for()
+    page.get_by_role("button", name="like first.mp3").click()
+    page.get_by_text("17 tracks").wait_for()
+
+
 def test_a_track_whose_file_is_gone_gets_a_sentence_and_can_be_corrected(open_page, fresh):
     page = open_page(track(SONGS[3]))
     page.locator("#facts .error").wait_for()
@@ -313,6 +353,12 @@ def test_a_genre_is_written_into_the_files_and_taken_back(open_page, fresh):
     page.get_by_role("button", name="Write", exact=True).click()
     page.get_by_text("files written").wait_for()
     assert read_genres(fresh / "music" / SONGS[0]) == ("Rock",)
+    page = open_page("/?q=third")
+    page.get_by_text("1 track", exact=True).wait_for()
+    page.get_by_role("link", name="Write these").click()
+    page.get_by_role("slider").fill("0.3")
+    page.get_by_text("Only tracks of the list: third.").wait_for()
+    page.get_by_text("say so already").wait_for()
     page.get_by_role("button", name="Undo all").click()
     page.get_by_role("button", name="Undo", exact=True).click()
     page.get_by_text("files put back").wait_for()

@@ -32,7 +32,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from genrebeam.model.bundle import DEFAULT, load_config  # noqa: E402
 from genrebeam.pipelines.dataset.schema import RESULTS  # noqa: E402
 
-ROWS_PER_FILE, CHUNKS, PLAYED = 5_000, 119, 100
+ROWS_PER_FILE, CHUNKS, PLAYED, STARTS = 5_000, 119, 100, 5
 NEXT = """(key) => new Promise((done) => {
   const start = performance.now();
   const title = document.querySelector('#title').innerText;
@@ -158,6 +158,20 @@ def measure(page: Page, address: str, folder: Path) -> dict[str, float]:
     return found
 
 
+def start(page: Page, folder: Path, starts: list[float]) -> tuple[subprocess.Popen[str], str]:
+    """A server, its address, and, added to `starts`, the seconds until its first page has rows."""
+    command = [sys.executable, "-m", "genrebeam", "app", str(folder / "out"), "--no-browser", "--port", "8599"]
+    begun = time.perf_counter()
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    found = re.search(r"http://[^/]+", server.stdout.readline())
+    assert found is not None
+    page.goto(found[0], wait_until="commit")
+    page.wait_for_selector("#row-5 .title")
+    starts.append(time.perf_counter() - begun)
+    return server, found[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
@@ -170,15 +184,16 @@ def main() -> None:
             executable_path=chromium, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         )
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        command = [sys.executable, "-m", "genrebeam", "app", str(folder / "out"), "--no-browser", "--port", "8599"]
-        start = time.perf_counter()
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        starts = []
+        for _ in range(STARTS):
+            server, address = start(page, folder, starts)
+            if len(starts) < STARTS:
+                page.goto("about:blank")
+                server.terminate()
+                server.wait()
+        with server:
             try:
-                assert server.stdout is not None
-                address = re.search(r"http://[^/]+", server.stdout.readline())[0]  # type: ignore[index]
-                page.goto(address, wait_until="commit")
-                page.wait_for_selector("#row-5 .title")
-                found = {"first page after the command": time.perf_counter() - start}
+                found = {"first page after the command": statistics.median(starts)}
                 process = psutil.Process(server.pid)
                 page.wait_for_timeout(2000)
                 memory = {"memory when the page is there, MB": memory_mb(process)}

@@ -47,6 +47,24 @@ def test_apply_and_undo_say_what_they_do(out):
         assert set(said) == documented("apply, undo")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("changes.csv", "track_id,before,after\na.mp3,,Hip-Hop\n"),
+        ("changes.json", [{"track_id": "a.mp3", "before": [], "after": ["Hip-Hop"]}]),
+    ],
+)
+def test_a_dry_run_writes_all_its_changes(out, tmp_path, name, says):
+    assert printed_by("apply", out, "--dry-run", "--output", tmp_path / name)["genres"] == {"Hip-Hop": 1}
+    text = (tmp_path / name).read_text()
+    assert (json.loads(text) if name.endswith("json") else text) == says
+
+
+@pytest.mark.parametrize("arguments", [("--yes", "--output", "x.csv"), ("--dry-run", "--output", "x.txt")])
+def test_a_list_of_changes_is_of_a_dry_run_and_of_a_known_kind(out, arguments):
+    assert "--output goes with --dry-run" in genrebeam("apply", out, *arguments, code=2).stderr
+
+
 def test_correct_says_what_is_stored(out):
     said = printed_by("correct", out, "a.mp3", "Rock;Metal ", "--by", "me")
     assert said == {"version": 1, "track_id": "a.mp3", "genre": "Rock; Metal", "by": "me"}
@@ -65,7 +83,9 @@ def test_tag_says_its_numbers_and_what_was_written(tmp_path):
     synth.write(tmp_path / "music" / "a.wav", synth.music(9.0, seed=1))
     (tmp_path / "music" / "b.mp3").write_bytes(b"no music" * 100)
     arguments = ["tag", tmp_path / "music", "--output", tmp_path / "out", "--workers", "1"]
-    said = printed_by(*arguments, "--write-tags", "fill", "--dry-run", code=3)
+    planned = printed_by(*arguments, "--dry-run")
+    assert (planned["status"], planned["to_analyse"]) == ("dry run", 2)
+    said = printed_by(*arguments, "--write-tags", "fill", "--yes", code=3)
     assert (said["tagged"], said["rejected"], sum(said["genres"].values())) == (1, 1, 1)
     assert set(said) | {"template"} == documented("tag")
     assert set(said["apply"]) | {"version"} == documented("apply, undo")

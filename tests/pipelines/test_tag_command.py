@@ -1,6 +1,7 @@
 """`genrebeam tag` as a process of its own: the main job, going on after a kill, and what users get wrong."""
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -440,3 +441,52 @@ def test_who_has_seen_enough_does_not_make_a_run_fail():
         run.stdout.read(1)
         run.stdout.close()
         assert (run.wait(timeout=60), run.stderr.read()) == (3, b"")
+
+
+def everything(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_analyses_nothing_and_writes_nothing(library, tagged, tmp_path):
+    output, *_ = tagged
+    new = genrebeam("tag", library, "--output", tmp_path / "new", "--dry-run")
+    assert new.returncode == 0, new.stderr
+    assert [line.rstrip() for line in new.stdout.splitlines()] == [
+        "would analyse  7  tracks that are new or have changed",
+        "not audio      1  covers, playlists and other companions",
+    ]
+    assert not (tmp_path / "new").exists()
+    more = shutil.copytree(library, tmp_path / "more")
+    shutil.copy(more / "Some Artist" / "1.flac", more / "new.flac")
+    before = everything(output)
+    again = genrebeam("tag", more, "--output", output, "--dry-run")
+    assert [line.split()[:3] for line in again.stdout.splitlines()] == [
+        ["would", "analyse", "1"],
+        ["not", "audio", "1"],
+        ["done", "before", "7"],
+    ]
+    assert everything(output) == before
+
+
+def test_an_output_folder_inside_the_library_is_left_out_and_named(tmp_path):
+    synth.write(tmp_path / "music" / "a.flac", synth.music(5.0, seed=0))
+    for count in ("1", "0"):
+        run = genrebeam("tag", tmp_path / "music", "--output", tmp_path / "music" / "out", "--workers", "1")
+        assert run.stdout.split()[:2] == ["tagged", count], run.stderr
+        assert f"left out: {tmp_path}/music/out, which lies inside the library" in run.stdout.splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("command", [("apply",), ("undo",)])
+def test_dry_runs_work_on_results_that_may_not_be_written(tagged, tmp_path, command):
+    shutil.copytree(tagged[0], tmp_path / "out")
+    bind = ["mount", "--bind", str(tmp_path / "out"), str(tmp_path / "out")]
+    if subprocess.run(bind, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(tmp_path / "out")], check=True)
+        run = genrebeam(*command, tmp_path / "out", "--dry-run")
+        assert (run.returncode, run.stderr) == (0, "")
+        assert "would change" in run.stdout
+    finally:
+        subprocess.run(["umount", str(tmp_path / "out")], check=True)
