@@ -15,7 +15,7 @@ READY   := $(VENV)/.ready
 RUN     := $(VENV)/bin/python
 GENREBEAM := $(VENV)/bin/genrebeam
 
-.PHONY: help install tag demo test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
+.PHONY: help install tag demo man test lint format bench bench-apply bench-app torture fuzz torture-engine torture-tag model clean flink-smoke flink-test prism-smoke image-smoke simulate
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -33,7 +33,7 @@ setup: $(READY)  ## Make the environment in .venv (a minute or two)
 
 install: $(READY)  ## Make the command `genrebeam` known: a link in ~/.local/bin [BIN=folder]
 	@mkdir -p "$(BIN)"
-	@if test -e "$(BIN)/genrebeam" && ! test -L "$(BIN)/genrebeam"; then \
+	@if test -e "$(BIN)/genrebeam" && test "$$(readlink -f "$(BIN)/genrebeam")" != "$$(readlink -f $(GENREBEAM))"; then \
 	  echo 'make install: $(BIN)/genrebeam is another program; give BIN=folder' >&2; exit 2; fi
 	@ln -sfn "$(abspath $(GENREBEAM))" "$(BIN)/genrebeam"
 	@echo '$(BIN)/genrebeam -> $(abspath $(GENREBEAM))'
@@ -53,6 +53,11 @@ test: $(READY)  ## Lint, type-check, and run all tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -q -n auto --dist loadfile $(ARGS)
+
+MAN     ?= $(HOME)/.local/share/man/man1
+
+man: $(READY)  ## Man pages of all commands, in your own folder of man pages [MAN=folder]
+	@$(RUN) deploy/man.py "$(MAN)"
 
 format: $(READY)  ## Put the code in shape
 	$(VENV)/bin/ruff check --fix .

@@ -61,6 +61,7 @@ setup(
             "pytest-xdist>=3",
             "hypothesis>=6",
             "pytaglib>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",  # a third reader of tags
+            "click-man>=0.5",  # `make man`
             "ruff",
             "mypy",
             "pandas>=2.2",

@@ -22,6 +22,11 @@ class GenrebeamError(Exception):
     """Something a person can act on; the command line prints its message as one line."""
 
 
+def how_to_install(extra: str) -> str:
+    """What to do where the packages of an extra of setup.py are missing. genrebeam is in no registry."""
+    return f"pip install '.[{extra}]' in genrebeam's folder"
+
+
 class UsageError(GenrebeamError):
     """An option, a path or an input as a whole cannot be used."""
 

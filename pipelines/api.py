@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from genrebeam.features.errors import Silent, TrackError, UsageError
 from genrebeam.features.isolated import IsolatedExtractor
 from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.schema import AudioInfo, FileTags
+from genrebeam.features.sounds import Sound, as_file, is_one
 from genrebeam.model.decision import decide
 from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
 from genrebeam.model.voting import UNKNOWN
@@ -30,14 +31,13 @@ from genrebeam.pipelines.dataset.inputs import bundle_at
 if TYPE_CHECKING:
     import pandas as pd
 
-Song = str | os.PathLike[str]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heard:
     """What was heard in one file.
 
     Attributes:
+        path: of the file; of samples and open files a name.
         genre: the winner of the vote.
         confidence: its score; with the vote `mean` a calibrated probability (docs/results.md).
         unknown: how probable it is that the music is of none of the model's genres; 0.5 is the line the model draws.
@@ -68,9 +68,21 @@ class Heard:
         return self.unknown is not None and self.unknown > UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
-        """The same in plain Python values, with `is_unknown`: what json.dumps takes."""
-        values = {**dataclasses.asdict(self), "is_unknown": self.is_unknown}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        """All of it as plain lists, texts and numbers, as `json.dumps` takes them."""
+        return {
+            "path": self.path,
+            "genre": self.genre,
+            "confidence": self.confidence,
+            "unknown": self.unknown,
+            "is_unknown": self.is_unknown,
+            "top": [{"genre": genre, "score": score} for genre, score in self.top],
+            "labels": list(self.labels),
+            "timeline": self.timeline.tolist(),
+            "times_s": self.times_s.tolist(),
+            "audio": {**dataclasses.asdict(self.audio), "stretches_s": list(self.audio.stretches_s)},
+            "genre_before": list(self.genre_before),
+            "embedding": None if self.embedding is None else self.embedding.tolist(),
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +114,7 @@ class GenreTagger:
 
     def __init__(
         self,
-        model: Song | None = None,
+        model: str | os.PathLike[str] | None = None,
         *,
         vote: str = "mean",
         top_k: int = 3,
@@ -120,40 +132,46 @@ class GenreTagger:
         self._extractor.start()  # its imports run while the network is loaded
 
     @overload
-    def hear(self, songs: Song) -> Heard: ...  # type: ignore[overload-overlap]  # a str is an iterable of str, too
+    def hear(self, sounds: Sound, sample_rate_hz: int | None = None) -> Heard: ...  # type: ignore[overload-overlap]
 
     @overload
-    def hear(self, songs: Iterable[Song]) -> list[Heard | TrackError]: ...
+    def hear(self, sounds: Iterable[Sound], sample_rate_hz: int | None = None) -> list[Heard | TrackError]: ...
 
-    def hear(self, songs: Song | Iterable[Song]) -> Heard | list[Heard | TrackError]:
-        """Hear one file, or several in one go.
+    def hear(
+        self, sounds: Sound | Iterable[Sound], sample_rate_hz: int | None = None
+    ) -> Heard | list[Heard | TrackError]:
+        """Hear one sound, or several in one go: paths, files that are open for reading bytes, or arrays of samples.
+
+        Args:
+            sounds: an array is [samples] or [samples, channels]; floats in -1 to 1, or integers of any width.
+            sample_rate_hz: of arrays.
 
         Returns:
-            For one file what was heard. For several a list in their order, in which an error stands for each file that
+            For one sound what was heard. For several a list in their order, in which an error stands for each that
             cannot be heard: one bad file does not cost the others.
 
         Raises:
             TrackError: the one file cannot be heard; the message names it.
             DecoderUnavailable: no file can be decoded here.
-            UsageError: the network was loaded before a fork of this process.
+            UsageError: the network was loaded before a fork of this process, or what was given is no sound.
         """
-        if isinstance(songs, str | os.PathLike):
-            (heard,) = self._hear_all([songs])
+        if is_one(sounds):
+            (heard,) = self._hear_all([cast("Sound", sounds)], sample_rate_hz)
             if isinstance(heard, TrackError):
                 raise heard
             return heard
-        return self._hear_all(list(songs))
+        return self._hear_all(list(cast("Iterable[Sound]", sounds)), sample_rate_hz)
 
-    def features(self, song: Song) -> Features:
-        """Decode one file to its log-Mel; raises TrackError."""
-        path = os.fspath(song)
-        try:
-            log_mel, audio, tags = self._extractor.extract(path)
-            if not audible(log_mel, self.front_end):
-                raise Silent("nothing loud enough to hear in it")
-        except TrackError as error:
-            raise type(error)(f"{path}: {error}") from None
-        return Features(path, log_mel, audio, tags)
+    def features(self, sound: Sound, sample_rate_hz: int | None = None) -> Features:
+        """Decode one sound to its log-Mel; raises TrackError, and UsageError as `hear`."""
+        with as_file(sound, sample_rate_hz) as (path, name):
+            try:
+                log_mel, audio, tags = self._extractor.extract(path)
+                if not audible(log_mel, self.front_end):
+                    raise Silent("nothing loud enough to hear in it")
+            except TrackError as error:
+                raise type(error)(f"{name}: {str(error).replace(path, name)}") from None
+        return Features(name, log_mel, audio, tags)
 
     def decide(self, features: Features) -> Heard:
         """What is heard in a file that was decoded before."""
@@ -181,16 +199,18 @@ class GenreTagger:
         with self._lock:
             yield
 
-    def _hear_all(self, songs: list[Song]) -> list[Heard | TrackError]:
+    def _hear_all(self, sounds: list[Sound], sample_rate_hz: int | None) -> list[Heard | TrackError]:
         failed: dict[int, TrackError] = {}
         with self._turn():
-            heard = self._decided(self._score(self._decode(songs, failed)))
-        return [failed.get(number) or heard[number] for number in range(len(songs))]
+            heard = self._decided(self._score(self._decode(sounds, sample_rate_hz, failed)))
+        return [failed.get(number) or heard[number] for number in range(len(sounds))]
 
-    def _decode(self, songs: list[Song], failed: dict[int, TrackError]) -> Iterator[tuple[int, Features]]:
-        for number, song in enumerate(songs):
+    def _decode(
+        self, sounds: list[Sound], sample_rate_hz: int | None, failed: dict[int, TrackError]
+    ) -> Iterator[tuple[int, Features]]:
+        for number, sound in enumerate(sounds):
             try:
-                yield number, self.features(song)
+                yield number, self.features(sound, sample_rate_hz)
             except TrackError as error:
                 failed[number] = error
 

@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from genrebeam.features.absent import absent
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError, how_to_install
+from genrebeam.pipelines.commands.helps import COMMAND_SECTIONS, examples_of
 
 COMMANDS = {
     "tag": ("genrebeam.pipelines.commands.tag", "Hear the genre of every track in a library."),
@@ -54,6 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        command.epilog = examples_of(cmd_name)
         return command
 
     def resolve_command(
@@ -66,8 +68,10 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in COMMAND_SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TRAIN_EXTRA:
-            click.echo(f"genrebeam: this needs {error.name}: pip install 'genrebeam[train]'", err=True)
+            click.echo(f"genrebeam: this needs {error.name}: {how_to_install('train')}", err=True)
             sys.exit(EXIT_USAGE)
         message = " ".join(str(error).split()) or "no message"
         click.echo(f"genrebeam: {type(error).__name__}: {message[:500]} (--debug shows where)", err=True)

@@ -18,7 +18,7 @@ from genrebeam.pipelines.dataset.inputs import bundle_at
     [
         (UsageError("--x: must be y"), 2, "genrebeam: --x: must be y"),
         (BundleError("b: missing"), 2, "genrebeam: b: missing"),
-        (ModuleNotFoundError("no", name="sklearn.svm"), 2, "pip install 'genrebeam[train]'"),
+        (ModuleNotFoundError("no", name="sklearn.svm"), 2, "pip install '.[train]'"),
         (ModuleNotFoundError("no module named x", name="x"), 1, "ModuleNotFoundError: no module named x"),
         (RuntimeError("two\nlines"), 1, "RuntimeError: two lines (--debug shows where)"),
         (KeyboardInterrupt(), 130, "run the same command to go on"),

@@ -209,3 +209,45 @@ def test_every_genre_of_the_shipped_models_is_explained_and_spelled():
         assert f"`{name}`" in models
         for label in load_config(folder).labels:
             assert re.search(rf"^\| {label} \| .+ \| {re.escape(spelled(label))} \|$", models, re.M), label
+
+
+def test_what_the_page_about_python_shows_of_neighbours_works(tmp_path, capsys, monkeypatch):
+    import synth
+    from commandline import genrebeam
+
+    for number in range(3):
+        synth.write(tmp_path / "music" / f"{number}.wav", synth.music(5.0, seed=number))
+    genrebeam("tag", tmp_path / "music", "--output", tmp_path / "tagged", "--workers", 1)
+    (tmp_path / "music" / "1.wav").rename(tmp_path / "song.mp3")
+    monkeypatch.chdir(tmp_path)
+    (*_, block) = re.findall(r"```python\n(.*?)```", text("python.md"), re.S)
+    exec(block, {})
+    first = capsys.readouterr().out.splitlines()[1]
+    assert "1.wav" in first and "1.0" in first
+
+
+def test_make_install_replaces_no_link_to_another_genrebeam(tmp_path):
+    # As pipx makes one.
+    (tmp_path / "pipx").write_text("another")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "genrebeam").symlink_to(tmp_path / "pipx")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "genrebeam").touch()
+    (tmp_path / "venv" / ".ready").touch()
+    command = ["make", "-s", "install", f"VENV={tmp_path}/venv", f"BIN={tmp_path}/bin"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "is another program" in refused.stderr
+    assert (tmp_path / "bin" / "genrebeam").read_text() == "another"
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 600
+
+
+def test_nothing_says_to_install_what_a_registry_may_have_under_our_name():
+    listed = subprocess.run(
+        ["git", "ls-files", "features", "model", "pipelines"], cwd=ROOT, capture_output=True, text=True
+    )
+    code = {name: (ROOT / name).read_text(encoding="utf-8") for name in listed.stdout.split() if name.endswith(".py")}
+    wrong = re.compile(r"(pip|pipx) install (-\S+ )*['\"]?genrebeam\b")
+    assert not [name for name, page in {**TODAY, **code}.items() if wrong.search(page)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from genrebeam.pipelines.commands.helps import write_options
 from genrebeam.pipelines.engine.runner import WORKER_TIMEOUT_S, Engine, split_beam_flags, usable_cores
 
 
@@ -18,6 +19,9 @@ class BeamCommand(click.Command):
         own = frozenset(name for parameter in self.params for name in [*parameter.opts, *parameter.secondary_opts])
         ours, ctx.obj = split_beam_flags(args, own | {"--help"})
         return super().parse_args(ctx, ours)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_options(ctx, self.get_params(ctx), formatter)
 
 
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:

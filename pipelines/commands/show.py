@@ -27,7 +27,8 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
     Without --output the picture is opened where there is a display, and its place is said.
     """
     from genrebeam.pipelines.api import GenreTagger
-    from genrebeam.pipelines.jobs.show import NONE_OF_THESE, draw
+    from genrebeam.pipelines.jobs.fonts import fonts_for
+    from genrebeam.pipelines.jobs.show import NONE_OF_THESE, draw, drawable
     from genrebeam.pipelines.tags.policy import spelled
 
     picture = output or Path(tempfile.mkdtemp(prefix="genrebeam-"), f"{track.stem}.png")
@@ -40,6 +41,11 @@ def command(track: Path, output: Path | None, model: str | None, debug: bool) ->
             raise UsageError(f"{picture}: cannot be written: {error.strerror}") from error
     unknown = f"  {NONE_OF_THESE}" if heard.is_unknown else ""
     click.echo(f"{spelled(heard.genre)}  {heard.confidence:.0%}{unknown}  -> {picture}")
+    if missing := fonts_for(drawable(track.name)).missing:
+        click.echo(
+            f"genrebeam: no font here has {missing}, so the picture shows boxes; the Noto fonts have every script",
+            err=True,
+        )
     if output is None:
         _open(picture)
 

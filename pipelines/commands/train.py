@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,21 +108,14 @@ def _use_threads(threads: int) -> None:
 
 
 def _progress(console: Console, epochs: int) -> Any:
-    """A Keras callback that draws one line: epochs, losses, time left."""
+    """A Keras callback: on a terminal one line with a bar, elsewhere a line for each epoch; with the time left."""
     import keras
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns: list[Any] = [
-        "epoch",
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    ]
-
-    class ProgressLine(keras.callbacks.Callback):
+    class Bar(keras.callbacks.Callback):
         def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-            self.bar = Progress(*columns, console=console)
+            columns: list[Any] = ["epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn()]
+            self.bar = Progress(*columns, TextColumn("left  {task.description}"), console=console)
             self.task = self.bar.add_task("", total=epochs)
             self.bar.start()
 
@@ -129,14 +123,35 @@ def _progress(console: Console, epochs: int) -> Any:
             self.bar.update(self.task, completed=epoch)
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            shown = "  ".join(
-                f"{name} {float(value):.3f}"
-                for name, value in sorted((logs or {}).items())
-                if name in ("loss", "val_loss") or "accuracy" in name
-            )
-            self.bar.update(self.task, completed=epoch + 1, description=shown)
+            self.bar.update(self.task, completed=epoch + 1, description=_measures(logs))
 
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
             self.bar.stop()
 
-    return ProgressLine() if console.is_terminal else keras.callbacks.Callback()
+    class Lines(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+            self.begun_s, self.done = time.monotonic(), 0
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            self.done += 1  # by this run; one that goes on begins at a later epoch
+            left_s = (time.monotonic() - self.begun_s) / self.done * (epochs - epoch - 1)
+            line = f"epoch {epoch + 1} of {epochs}  {_measures(logs)}  {_time_left(left_s)}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+    return Bar() if console.is_terminal else Lines()
+
+
+def _measures(logs: dict[str, Any] | None) -> str:
+    return "  ".join(
+        f"{name} {float(value):.3f}"
+        for name, value in sorted((logs or {}).items())
+        if name in ("loss", "val_loss") or "accuracy" in name
+    )
+
+
+def _time_left(seconds: float) -> str:
+    """At most 45 s left, 12 min left, 3 h 5 min left: training may stop earlier."""
+    if seconds < 90:
+        return f"at most {seconds:.0f} s left"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"at most {hours} h {minutes} min left" if hours else f"at most {minutes} min left"

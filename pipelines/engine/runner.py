@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import UsageError, how_to_install
 from genrebeam.features.ranges import check_range
 from genrebeam.pipelines.engine.forks import Forks
 from genrebeam.pipelines.storage.places import local_path
@@ -138,9 +138,7 @@ class Engine:
             try:
                 import google.cloud.dataflow  # noqa: F401  # Beam does without until the job is to be sent
             except ImportError as error:
-                raise UsageError(
-                    f"--runner {self.runner} needs Google's packages: pip install 'genrebeam[gcp]'"
-                ) from error
+                raise UsageError(f"--runner {self.runner} needs Google's packages: {how_to_install('gcp')}") from error
         self._check_beam()
 
     def _check_name(self) -> None:

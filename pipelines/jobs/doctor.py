@@ -20,7 +20,7 @@ import wave
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError, how_to_install
 
 _PACKAGES = ("apache-beam", "ai-edge-litert", "numpy", "pyarrow", "mutagen", "soundfile", "av")
 _TRAINING = ("tensorflow", "keras", "librosa")
@@ -41,6 +41,8 @@ _DECODERS = {
     "AC-3": "ac3",
     "PCM": "pcm_s16le",
 }
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # the latter in WSL 2
+_AGAIN = "pip install --force-reinstall . in genrebeam's folder"
 _ENOUGH_BYTES = 1 << 30
 _PATIENCE_S = 20.0
 
@@ -121,7 +123,7 @@ def _packages(title: str, names: Sequence[str], *, is_needed: bool) -> Check:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check(title, False, is_needed, f"missing: {', '.join(missing)}", "pip install genrebeam")
+        return Check(title, False, is_needed, f"missing: {', '.join(missing)}", _AGAIN)
     return Check(title, True, is_needed, ", ".join(versions))
 
 
@@ -156,7 +158,7 @@ def _model(model: str | None) -> Iterator[Check]:
         with tempfile.TemporaryDirectory(prefix="genrebeam-") as folder, GenreTagger(str(bundle.path)) as tagger:
             heard = tagger.hear(_tone(Path(folder, "tone.wav"), bundle.front_end.sample_rate_hz))
     except Exception as error:
-        yield Check("hearing a tone", False, True, _line(error), "pip install --force-reinstall genrebeam")
+        yield Check("hearing a tone", False, True, _line(error), _AGAIN)
         return
     yield Check("hearing a tone", True, True, f"decoded and scored in {len(heard.times_s)} chunks")
 
@@ -174,18 +176,19 @@ def _tone(path: Path, sample_rate_hz: int) -> Path:
 
 
 def _gpu() -> Check:
+    if not shutil.which("nvidia-smi") and not any(map(os.path.exists, _GPU_DEVICES)):
+        # Without a driver TensorFlow can see none either, and asking it takes seconds.
+        return Check("GPU", False, False, "none; the processors do the work", "nothing to do, unless there is one")
     try:
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
     except Exception as error:
-        return Check("GPU", False, False, _line(error), "pip install 'genrebeam[gpu]'")
+        return Check("GPU", False, False, _line(error), how_to_install("gpu"))
     if names:
         return Check("GPU", True, False, ", ".join(map(str, names)))
-    if not shutil.which("nvidia-smi"):
-        return Check("GPU", False, False, "none; the processors do the work", "nothing to do, unless there is one")
-    return Check("GPU", False, False, "there is a driver, and TensorFlow sees no GPU", "pip install 'genrebeam[gpu]'")
+    return Check("GPU", False, False, "there is a driver, and TensorFlow sees no GPU", how_to_install("gpu"))
 
 
 def _extra(name: str, package: str, extra: str, why: str) -> Check:
@@ -193,7 +196,7 @@ def _extra(name: str, package: str, extra: str, why: str) -> Check:
     try:
         version = getattr(importlib.import_module(package), "__version__", "of an unknown version")
     except ModuleNotFoundError:
-        return Check(name, False, False, f"{package} is not installed", f"pip install 'genrebeam[{extra}]'; {why}")
+        return Check(name, False, False, f"{package} is not installed", f"{how_to_install(extra)}; {why}")
     except Exception as error:
         return Check(name, False, False, _line(error), f"pip install --force-reinstall {package}; {why}")
     return Check(name, True, False, f"{package} {version}")
@@ -210,7 +213,7 @@ def _disk(name: str, folder: Path) -> Check:
 
 
 def _store(scheme: str, package: str, extra: str, account: Callable[[], str | None]) -> Check:
-    advice = f"pip install 'genrebeam[{extra}]'; only libraries on {scheme} need it"
+    advice = f"{how_to_install(extra)}; only libraries on {scheme} need it"
     try:
         if importlib.util.find_spec(package) is None:
             return Check(scheme, False, False, f"{package} is not installed", advice)

@@ -16,6 +16,8 @@ from genrebeam.features.limits import ExtractLimits
 from genrebeam.features.mel import band_edges_hz
 from genrebeam.features.schema import AudioInfo
 from genrebeam.pipelines.api import Features, GenreTagger, Heard
+from genrebeam.pipelines.jobs.fonts import fonts_for
+from genrebeam.pipelines.tags.colours import colour_of
 from genrebeam.pipelines.tags.policy import spelled
 
 if TYPE_CHECKING:
@@ -23,12 +25,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = 1600  # of the picture, about: more frames than that are drawn as their loudest
 NONE_OF_THESE = "perhaps none of these"
+_SAME = 0.005  # what two figures without decimals may differ by
 _TICKS_HZ = (128, 256, 512, 1024, 2048, 4096, 8192)
-_SHOWN = 5  # genres with a colour of their own
-# Okabe and Ito's colours, which the colour-blind can tell apart, from dark to light so that grey keeps their order;
-# the hatches tell neighbours apart in print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#DDDDDD")
-_HATCHES = ("", "//", "..", "\\\\", "xx", "")
+_SHOWN = 5  # genres that are drawn
+_STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # tell the curves apart in grey too
 
 
 class Picture(NamedTuple):
@@ -60,10 +60,9 @@ def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
     figure = Figure(figsize=(11, 7.5), dpi=100, layout="constrained")
     grid = figure.subplots(3, 2, height_ratios=(2, 4, 3), width_ratios=(40, 1))
     (wave, mel, genres), (nothing, scale, legend) = grid.T
-    runners_up = ", ".join(f"{spelled(genre)} {score:.0%}" for genre, score in heard.top[1:])
-    said = f"{spelled(heard.genre)} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
-    said += f"   {NONE_OF_THESE}" if heard.is_unknown else ""
-    figure.suptitle(f"{Path(features.path).name}\n{said}", fontsize=12)
+    name = drawable(Path(features.path).name)
+    title = figure.suptitle(f"{name}\n{headline(heard)}", fontsize=12, family=fonts_for(name).families)
+    title.set_parse_math(False)
     wave.fill_between(times_s, low, high, color="#333333", linewidth=0)
     wave.set(ylim=(-1, 1), ylabel="amplitude")
     _spectrogram(mel, scale, features, front_end)
@@ -80,6 +79,18 @@ def picture(features: Features, heard: Heard, front_end: FrontEnd) -> Picture:
     figure.savefig(png, format="png")
     place = genres.get_position()
     return Picture(png.getvalue(), float(place.x0), float(place.x1))
+
+
+def headline(heard: Heard) -> str:
+    """The genre with its score, the runners-up with theirs, and a doubt if there is one."""
+    runners_up = ", ".join(f"{spelled(genre)} {score:.0%}" for genre, score in heard.top[1:])
+    said = f"{spelled(heard.genre)} {heard.confidence:.0%}" + (f"   ({runners_up})" if runners_up else "")
+    return said + (f"   {NONE_OF_THESE}" if heard.is_unknown else "")
+
+
+def drawable(name: str) -> str:
+    """A file name with a mark in place of each byte or control character that is no letter."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if not char.isprintable() else char for char in name)
 
 
 def envelope(
@@ -130,21 +141,39 @@ def _clock(seconds: float, _: object = None) -> str:
 
 
 def _timeline(axes: Axes, legend: Axes, heard: Heard, front_end: FrontEnd) -> None:
+    """Curves of the genres of the headline, then of those with the largest means, from 0 % to 100 %."""
     means = heard.timeline.mean(axis=0)
-    best = [int(i) for i in np.argsort(-means, kind="stable")[:_SHOWN]]
-    others = np.setdiff1d(np.arange(len(means)), best)
-    shares = [heard.timeline[:, i] for i in best] + [heard.timeline[:, others].sum(axis=1)]
-    # Several genres may fit at once, each for certain: together they are at most all there is.
-    full = np.maximum(sum(shares), 1.0)
-    shares = [share / full for share in shares]
-    names = [spelled(heard.labels[i]) for i in best] + ["others"]
+    said = [heard.labels.index(genre) for genre, _ in heard.top]
+    best = list(dict.fromkeys([*said, *(int(i) for i in np.argsort(-means, kind="stable"))]))[:_SHOWN]
     # A chunk speaks for the seconds around its middle; the first and the last also for those before and after.
     times_s = heard.times_s + front_end.chunk_s / 2
     times_s = np.concatenate([[0.0], times_s, [max(heard.audio.duration_s, times_s[-1])]])
-    padded = [np.concatenate([share[:1], share, share[-1:]]) for share in shares]
-    for area, hatch in zip(axes.stackplot(times_s, padded, labels=names, colors=_COLOURS), _HATCHES, strict=False):
-        area.set(hatch=hatch, edgecolor="white", linewidth=0.3)
-    axes.set(ylim=(0, 1), ylabel="genres", xlabel="time")
-    # From top to bottom as the areas are stacked.
+    is_silent = ~heard.timeline.any(axis=1)
+    for number, (index, stroke) in enumerate(zip(best, _STROKES, strict=False)):
+        scores = np.where(is_silent, np.nan, heard.timeline[:, index])
+        scores = np.concatenate([scores[:1], scores, scores[-1:]])
+        label, colour = heard.labels[index], colour_of(heard.labels[index])
+        name = spelled(label)
+        axes.plot(times_s, scores, label=name, color=colour, linestyle=stroke, linewidth=2 if number else 3)
+        if not number:
+            axes.fill_between(times_s, 0, scores, color=colour, alpha=0.2, linewidth=0)
+    axes.set(ylim=(0, 1), ylabel="score", xlabel=_scale_of(heard))
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.grid(axis="y", alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
-    legend.legend(handles[::-1], labels[::-1], loc="center left", borderaxespad=0, frameon=False)
+    for text in legend.legend(handles, labels, loc="center left", borderaxespad=0, frameon=False).get_texts():
+        text.set(family=fonts_for(text.get_text()).families, parse_math=False)
+
+
+def _scale_of(heard: Heard) -> str:
+    """How the curves and the headline belong together."""
+    audible = heard.timeline[heard.timeline.any(axis=1)]
+    mean = float(audible[:, heard.labels.index(heard.genre)].mean()) if len(audible) else 0.0
+    name, share = spelled(heard.genre), f"{heard.confidence:.0%}"
+    if abs(mean - heard.confidence) < _SAME:
+        return (
+            f"The {share} for {name} is the mean of its curve. A second genre counts less in a track than in its parts."
+        )
+    return (
+        f"The {share} for {name} is not the mean of its curve ({mean:.0%}): the vote or the words are of another kind."
+    )

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import UsageError, how_to_install
 
 BLOCK = 1 << 20
 
@@ -60,7 +60,7 @@ class Store(Protocol):
 
 
 def needs(uri: str, package: str, extra: str) -> UsageError:
-    return UsageError(f"{uri} needs the package {package}: pip install 'genrebeam[{extra}]'")
+    return UsageError(f"{uri} needs the package {package}: {how_to_install(extra)}")
 
 
 def microseconds(time: dt.datetime) -> int:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 from commandline import ROOT
@@ -110,3 +111,49 @@ def test_the_launch_script_is_a_script_and_its_options_exist(tmp_path):
 def test_flink_restarts_batch_jobs_in_both_configurations():
     for name in ("config.yaml", "kubernetes.yaml"):
         assert "restart-strategy.type: fixed-delay" in (DEPLOY / "flink" / name).read_text()
+
+
+def test_every_command_has_a_man_page_that_man_can_read(tmp_path):
+    pytest.importorskip("click_man")
+    subprocess.run([sys.executable, DEPLOY / "man.py", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    names = {"genrebeam.1", *(f"genrebeam-{name}.1" for name in cli.COMMANDS)}
+    assert {page.name for page in tmp_path.iterdir()} == names
+    for page in tmp_path.iterdir():
+        macros = {line.split()[0] for line in page.read_text().splitlines() if line.startswith((".", "'"))}
+        assert macros <= {".TH", ".SH", ".PP", ".TP", ".B"}, page.name
+    assert ".m3u, .csv or .parquet" in (tmp_path / "genrebeam-tag.1").read_text()
+
+
+def test_compose_starts_what_the_dockerfile_and_the_commands_have():
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.M))
+    example = (DEPLOY / "compose.env.example").read_text()
+    assert compose["services"].keys() == {"nightly", "app"}
+    for service in compose["services"].values():
+        assert service["build"]["target"] in targets
+        assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+    app = cli.cli.get_command(None, "app")
+    options = {o for p in app.params for o in p.opts}
+    command = compose["services"]["app"]["command"]
+    assert command[0] == "app" and {word for word in command if word.startswith("--")} <= options
+    assert "GENREBEAM_TOKEN" in {p.envvar for p in app.params if isinstance(p.envvar, str)}
+    assert all(port.startswith("127.0.0.1:") for port in compose["services"]["app"]["ports"])
+    variables = re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yaml").read_text())
+    assert set(variables) == set(re.findall(r"^(\w+)=", example, re.M))
+
+
+def test_what_the_images_copy_is_let_through():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", (DEPLOY / "Dockerfile").read_text(), re.M):
+        *sources, _ = line.split()
+        assert {f"!{source.rstrip('/')}" for source in sources if source != "deploy/"} <= set(ignored)
+
+
+def test_the_page_about_docker_names_targets_and_options_that_exist():
+    page = (ROOT / "docs" / "docker.md").read_text()
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.M))
+    assert set(re.findall(r"--target (\S+)", page)) <= targets
+    for name, rest in re.findall(r"genrebeam(?:-app)? (?:\\\n +)?(tag|apply|app) (.*)", page):
+        options = {o for p in cli.cli.get_command(None, name).params for o in p.opts}
+        assert {word for word in rest.split() if word.startswith("--")} <= options

@@ -1,12 +1,15 @@
 """`genrebeam train` from the command line: a bundle comes out, mistakes are named."""
 
+import re
+
 import pytest
 import tiny_shards
 from click.testing import CliRunner
+from commandline import genrebeam
 
 from genrebeam.features.errors import UsageError
 from genrebeam.model import bundle
-from genrebeam.pipelines.commands.train import command
+from genrebeam.pipelines.commands.train import _time_left, command
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,26 @@ def test_a_folder_without_shards_is_named(tmp_path):
     result = CliRunner().invoke(command, [str(tmp_path), "--output", str(tmp_path / "b")])
     assert isinstance(result.exception, UsageError)
     assert "genrebeam shards" in str(result.exception)
+
+
+def test_each_epoch_is_a_line_where_there_is_no_terminal(shards, tmp_path):
+    options = ["--epochs", "3", "--patience", "0", "--batch-size", "16", "--crops-per-track", "1"]
+    run = genrebeam("train", shards.path, "--output", tmp_path / "b", *options)
+    lines = [line for line in run.stderr.splitlines() if line]
+    assert len(lines) == 3, run.stderr
+    for number, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"epoch {number} of 3  .*loss \d.*val_loss \d.*  at most \d+ s left", line), line
+    assert genrebeam("train", shards.path, "--output", tmp_path / "c", *options, "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "at most 0 s left"),
+        (89, "at most 89 s left"),
+        (719, "at most 12 min left"),
+        (11_100, "at most 3 h 5 min left"),
+    ],
+)
+def test_the_time_left_is_in_the_unit_that_fits(seconds, said):
+    assert _time_left(seconds) == said

@@ -1,9 +1,11 @@
 """Genres from Python: one file or many, the same answers as `genrebeam tag`, and no Beam."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 
 import numpy as np
@@ -33,15 +35,6 @@ def test_one_file(tagger, tmp_path):
     assert heard.timeline.shape == (3, 3)
     np.testing.assert_allclose(heard.times_s, [0, 2, 4], atol=0.1)
     assert heard.audio.duration_s == pytest.approx(9.0)
-
-
-def test_a_result_is_also_a_dict_that_json_takes(tagger, tmp_path):
-    heard = tagger.hear(synth.write(tmp_path / "a.wav", synth.sine(60, 9.0)))
-    there = json.loads(json.dumps(heard.to_dict()))
-    assert set(there) == {field.name for field in dataclasses.fields(heard)} | {"is_unknown"}
-    assert (there["genre"], there["is_unknown"]) == (heard.genre, heard.is_unknown)
-    np.testing.assert_array_equal(np.float32(there["timeline"]), heard.timeline)
-    assert there["audio"]["duration_s"] == heard.audio.duration_s
 
 
 def test_many_files_come_back_in_order_and_bad_ones_as_errors(tagger, tmp_path):
@@ -114,3 +107,63 @@ def test_a_network_loaded_before_a_fork_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="forked"):
         tagger.hear([])
     tagger.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "int32", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_are_heard_as_the_file_that_holds_them(tagger, tmp_path, dtype, channels):
+    samples = np.concatenate([synth.sine(60, 9.0), synth.sine(9000, 5.0)])
+    from_file = tagger.hear(synth.write(tmp_path / "a.wav", samples))
+    array = samples
+    if dtype == "uint16":
+        array = np.round(samples * 32_767 + 32_768).astype(dtype)
+    elif dtype.startswith("int"):
+        array = np.round(samples * np.iinfo(dtype).max).astype(dtype)
+    array = array.astype(dtype) if channels == 1 else np.stack([array.astype(dtype)] * channels, axis=1)
+    heard = tagger.hear(array, 22_050)
+    assert (heard.genre, heard.path, heard.audio.channels) == (from_file.genre, "the array", channels)
+    np.testing.assert_allclose(heard.timeline, from_file.timeline, atol=0.03)
+    assert heard.audio.duration_s == pytest.approx(14.0)
+
+
+def test_an_open_file_is_heard_as_its_path_and_left_open(tagger, tmp_path):
+    song = synth.write(tmp_path / "a.flac", synth.sine(9000, 9.0))
+    with song.open("rb") as file:
+        heard, again = tagger.hear(file), tagger.hear([io.BytesIO(song.read_bytes()), song])
+        assert not file.closed
+    assert heard.path == str(song)
+    assert [one.path for one in again] == ["the open file", str(song)]
+    for one in again:
+        np.testing.assert_array_equal(one.timeline, heard.timeline)
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "says"),
+    [(np.zeros(9), None, "give sample_rate_hz"), (np.zeros((2, 90_000)), 44_100, r"\.T turns it"),
+     (np.zeros((3, 3, 3)), 44_100, "give numbers"), (np.array(["a"]), 44_100, "give numbers"),
+     (io.StringIO("text"), None, "mode 'rb'"), ([5], None, "int: give a path")],
+)  # fmt: skip
+def test_what_is_no_sound_is_one_line(tagger, sound, rate, says):
+    with pytest.raises(UsageError, match=says):
+        tagger.hear(sound, rate)
+
+
+def test_no_copy_stays_and_no_message_names_one(tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tagger.hear(synth.sine(60, 5.0), 22_050)
+    with pytest.raises(Silent, match=r"^the array: nothing loud enough"):
+        tagger.hear(np.zeros(90_000), 22_050)
+    with pytest.raises(NotAudio) as caught:
+        tagger.hear(io.BytesIO(b"no music " * 100))
+    assert str(tmp_path) not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_heard_is_a_plain_dict(tagger, tmp_path):
+    heard = tagger.hear(synth.write(tmp_path / "a.wav", synth.sine(60, 9.0)))
+    plain = json.loads(json.dumps(heard.to_dict()))
+    assert plain.keys() == {field.name for field in dataclasses.fields(Heard)} | {"is_unknown"}
+    assert plain["is_unknown"] is heard.is_unknown
+    assert plain["top"][0] == {"genre": "low", "score": heard.confidence}
+    np.testing.assert_array_equal(np.float32(plain["timeline"]), heard.timeline)
+    assert plain["audio"]["container"] == "wav"

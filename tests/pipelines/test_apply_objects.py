@@ -393,7 +393,9 @@ def test_a_missing_package_ends_the_run_with_what_to_install(uri, package, extra
         monkeypatch.setitem(sys.modules, name, None)
     buckets.forget_clients()
     tagfiles.results_of_tracks(tmp_path, {Track(f"{uri}://b/a.mp3", "a.mp3", 1, 0.0): [("blues", 0.9)]})
-    with pytest.raises(UsageError, match=rf"{uri}:// needs the package {package}: pip install 'genrebeam\[{extra}\]'"):
+    with pytest.raises(
+        UsageError, match=rf"{uri}:// needs the package {package}: pip install '\.\[{extra}\]' in genrebeam's folder"
+    ):
         tagfiles.apply_all(tmp_path)
     with pytest.raises(UsageError, match=package):
         discover([f"{uri}://b/"])

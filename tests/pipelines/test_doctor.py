@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -85,7 +87,7 @@ def test_a_package_that_is_not_there_is_said(monkeypatch):
 def test_an_extra_that_is_absent_or_broken_is_said(monkeypatch):
     assert doctor._extra("pictures", "json", "app", "show needs it").works
     absent = doctor._extra("application", "no_such_package", "app", "app needs it")
-    assert not absent.works and not absent.needed and "genrebeam[app]" in absent.advice
+    assert not absent.works and not absent.needed and "'.[app]'" in absent.advice
 
     def broken(name):
         raise OSError("libGL.so.1: cannot open shared object file")
@@ -112,3 +114,13 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage)
     check = doctor._disk("disk", tmp_path)
     assert not check.works and "make room" in check.advice
+
+
+def test_nobody_waits_for_tensorflow_where_there_is_no_driver():
+    code = (
+        "import sys; from genrebeam.pipelines.jobs import doctor; doctor._GPU_DEVICES = (); "
+        "doctor.shutil.which = lambda name: None; check = doctor._gpu(); "
+        "print(check.found, 'tensorflow' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "none; the processors do the work False\n"

@@ -14,7 +14,8 @@ from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.commands.report import command
 from genrebeam.pipelines.dataset.corrections import correct
 from genrebeam.pipelines.dataset.dataset import RESULTS_DIR, Dataset
-from genrebeam.pipelines.jobs.report import summarise, to_html
+from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.jobs.report import Group, summarise, to_html
 from genrebeam.pipelines.tags.read import read_genres
 
 EVIL = 'An <script>alert("x")</script> Artist/a & b.mp3'
@@ -52,8 +53,9 @@ def test_the_numbers_are_those_of_the_newest_rows(dataset):
     assert summary.genres[0][0] == "rock"
     assert [row["track_id"] for row in summary.uncertain] == [EVIL, "A/2.mp3", "A/1.mp3", "top.mp3"]
     assert sum(summary.confidence) == 4 and summary.confidence[4] == summary.confidence[19] == 1
-    assert summary.folders[0][:2] == ("A", 2) and sorted(summary.folders[0][2]) == [("blues", 1), ("jazz", 1)]
-    assert ("(outermost folder)", 1, [("rock", 1)]) in summary.folders
+    assert (summary.folders[0].name, summary.folders[0].tracks) == ("A", 2)
+    assert sorted(summary.folders[0].genres) == [("blues", 1), ("jazz", 1)]
+    assert Group("(outermost folder)", 1, [("rock", 1)]) in summary.folders
     assert summary.blends == [("blues", "jazz", 2)]
     assert [(error, count) for error, count, _, _ in summary.rejects] == [("Silent", 1)]
     assert summary.runs[0]["times_real_time"] == 200.0
@@ -184,3 +186,71 @@ def test_tracks_of_several_runs_that_are_equally_sure_are_listed(sizes, tmp_path
         add(dataset, names, second=run)
     listed = [row["track_id"] for row in summarise(dataset).uncertain]
     assert sorted(listed) == [f"{run}/{number}.mp3" for run, size in enumerate(sizes) for number in range(size)]
+
+
+def test_the_page_agrees_with_a_dry_run_after_apply_and_after_undo(tmp_path):
+    out = tmp_path / "out"
+    songs = [tagfiles.make(tmp_path, "mp3", name) for name in ("empty", "useless", "own", "said")]
+    for song, genre in zip(songs, (None, "Other", "Rock", None), strict=True):
+        tagfiles.fill(song, "mp3", genre)
+    tagfiles.results(out, {song: [("hiphop", 0.9)] for song in songs}, root=tmp_path)
+    (file,) = (out / "results").iterdir()
+    rows = pq.read_table(file).to_pylist()
+    for row, song in zip(rows, songs, strict=True):
+        row |= {"genre_before": list(read_genres(song)), "labels": ["hiphop", "rock"]}
+    pq.write_table(pa.Table.from_pylist(rows, RESULTS), file)
+    correct(out, "said.mp3", "hip hop")
+
+    def agrees():
+        summary = summarise(out)
+        assert summary.plan == tagfiles.apply_all(out, policy="fill", dry_run=True).outcomes
+        return summary
+
+    assert (agrees().written, summarise(out).plan) == (0, {"write": 3, "kept": 1})
+    tagfiles.apply_all(out, policy="fill")
+    assert (agrees().written, summarise(out).plan) == (3, {"same": 3, "kept": 1})
+    tagfiles.apply_all(out, undo=True)
+    assert (agrees().written, summarise(out).plan) == (0, {"write": 3, "kept": 1})
+    assert [run["outcomes"]["write"] for run in summarise(out).writings] == [3, 3]
+    assert "have done" in to_html(summarise(out))
+
+
+def test_a_file_that_has_a_result_is_no_reject(dataset):
+    add(dataset, {"y.mp3": [("jazz", 0.9)]})
+    dataset.add_rejects("run-0", [Rejection(Track("/m/y.mp3", "y.mp3", 1, 0.0), "extract", "UnreadableFile", "m")])
+    summary = summarise(dataset)
+    assert "y.mp3" in [row["track_id"] for row in summary.uncertain]
+    assert [(error, count) for error, count, _, _ in summary.rejects] == [("Silent", 1)]
+
+
+def test_artists_and_albums_are_those_of_the_tags(tmp_path):
+    dataset = Dataset.at(tmp_path)
+    tracks = {Track(f"/m/{n}", f"{n}.mp3", 1, 0.0): [("jazz" if n % 2 else "rnb", 0.9)] for n in range(5)}
+    names = [("Ada", "First"), ("Ada", "First"), ("Ada", "Second"), ("<i>Bo</i>", None), (None, "Various")]
+    rows = [
+        row | {"artist": artist, "album": album}
+        for row, (artist, album) in zip(tagfiles.result_rows(tracks), names, strict=True)
+    ]
+    dataset.add(RESULTS_DIR, "run-1", rows)
+    summary = summarise(dataset)
+    assert [(one.name, one.tracks) for one in summary.artists] == [("Ada", 3), ("<i>Bo</i>", 1)]
+    assert [(one.name, one.tracks) for one in summary.albums] == [
+        ("Ada – First", 2),
+        ("Ada – Second", 1),
+        ("Various", 1),
+    ]
+    assert summary.without_artist == 1
+    page = to_html(summary)
+    assert "<i>Bo" not in page and "R&amp;B" in page and "1 track names none" in page
+
+
+def test_what_the_newest_run_has_brought_is_said(dataset):
+    assert summarise(dataset).news is None
+    rows = {"A/2.mp3": "blues", "top.mp3": "rock", "new.mp3": "pop"}
+    heard = {Track(f"/m/{name}", name, 1, 0.0): [(genre, 0.9)] for name, genre in rows.items()}
+    dataset.add(RESULTS_DIR, "run-2", tagfiles.result_rows(heard, when=at(30), run_id="run-2"))
+    correct(dataset, "top.mp3", "Zouk")
+    news = summarise(dataset).news
+    assert (news.run_id, news.since, news.new, news.again, news.corrected) == ("run-2", at(5), 1, 2, 1)
+    assert (news.changed, news.changes) == (1, [("A/2.mp3", "jazz", "blues")])
+    assert "1 new track," in to_html(summarise(dataset))
