@@ -31,19 +31,24 @@ class Corrections:
     dataset: Dataset
     newest: dict[str, Correction] = dataclasses.field(default_factory=dict)
     _seen: set[str] = dataclasses.field(default_factory=set)
-    _times: dict[str, dt.datetime] = dataclasses.field(default_factory=dict)  # of withdrawals, too
+    _last: dict[str, tuple[int, dt.datetime]] = dataclasses.field(default_factory=dict)  # number and time of either
 
     def refresh(self) -> Corrections:
         """Raises LedgerError."""
         for _, table in self.dataset.named_tables(CORRECTIONS_DIR, seen=self._seen):
             for row in table.to_pylist():
-                self._take(row["track_id"], row["genre"], row["at"], row["by"] or "")
+                self._take(row["track_id"], row["genre"], row["at"], row["by"] or "", row["number"] or 0)
         return self
 
-    def _take(self, track_id: str, genre: str | None, at: dt.datetime, by: str) -> None:
-        if track_id in self._times and at < self._times[track_id]:
+    def next_number(self, track_id: str) -> int:
+        """What the next word about a track is numbered: clocks that differ do not decide which is the newest."""
+        return self._last[track_id][0] + 1 if track_id in self._last else 1
+
+    def _take(self, track_id: str, genre: str | None, at: dt.datetime, by: str, number: int) -> None:
+        last = self._last.get(track_id)
+        if last and ((number, at) < last if number and last[0] else at < last[1]):  # old rows have no number
             return
-        self._times[track_id] = at
+        self._last[track_id] = (number, at)
         if genre is None:
             self.newest.pop(track_id, None)
         else:
@@ -87,14 +92,17 @@ def write_down_all(dataset: Dataset, genres: Mapping[str, str | None], *, by: st
 
     Raises:
         UsageError: a genre that no tag could hold.
+        LedgerError: the corrections that are there cannot be read.
         OSError: they cannot be written.
     """
     now = dt.datetime.now(dt.timezone.utc)
-    rows = [
-        {"track_id": track_id, "genre": None if genre is None else checked(genre), "at": now, "by": storable(by)}
-        for track_id, genre in genres.items()
-    ]
-    if rows:
+    said = {track_id: None if genre is None else checked(genre) for track_id, genre in genres.items()}
+    if said:
+        number = Corrections(dataset).refresh().next_number
+        rows = [
+            {"track_id": track_id, "genre": genre, "at": now, "by": storable(by), "number": number(track_id)}
+            for track_id, genre in said.items()
+        ]
         dataset.add(CORRECTIONS_DIR, f"{now:%Y%m%d}", rows)  # a name for each day, by which `apply` merges the files
 
 

@@ -10,12 +10,15 @@ import contextlib
 import dataclasses
 import datetime as dt
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from genrebeam.features.errors import LedgerError, UsageError
 from genrebeam.features.schema import Rejection
@@ -36,9 +39,16 @@ _MERGED = "-all"  # what the name of a file ends with that was merged of smaller
 _MERGED_ROWS, _ROWS_PER_GROUP = 50_000, 5_000  # of a merged file, and of what is in memory at a time
 
 
-def new_run_id(started: dt.datetime) -> str:
-    """A unique name for a run that began at that time (UTC). Names sort by time."""
-    return f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+_STAMP = re.compile(r"(?:run-)?(\d{8}T\d{6}Z)-")
+_STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+def order_of_runs(run_ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Numbers that grow in the order of runs, one for each row; 0 for a run that another program has named."""
+    coded = run_ids.combine_chunks().dictionary_encode()
+    stamps = (_STAMP.match(run_id) for run_id in coded.dictionary.to_pylist())
+    numbers = [int(re.sub(r"\D", "", stamp[1])) if stamp else 0 for stamp in stamps]
+    return np.array(numbers, np.int64)[coded.indices.to_numpy()] if len(coded) else np.empty(0, np.int64)
 
 
 class MergedMeanwhile(LedgerError):
@@ -66,6 +76,20 @@ class Dataset:
     def exists(self) -> bool:
         """Whether `genrebeam tag` has ever written here."""
         return bool(self.files(RESULTS_DIR) or self.files(REJECTS_DIR))
+
+    def new_run_id(self, started: dt.datetime) -> str:
+        """A unique name for a run that began at that time (UTC). Raises UsageError.
+
+        Names sort in the order of runs: where a clock was ahead once, or another machine's is, the next run takes the
+        second after the newest name that is there.
+        """
+        names = [name for kind in SCHEMAS for name in (self.folder / kind).names()] + self.folder.names()
+        newest = max((stamp[1] for stamp in map(_STAMP.match, names) if stamp), default="")
+        stamp = started.strftime(_STAMP_FORMAT)
+        if newest >= stamp:
+            with contextlib.suppress(ValueError, OverflowError):  # a name that is no time
+                stamp = (dt.datetime.strptime(newest, _STAMP_FORMAT) + dt.timedelta(seconds=1)).strftime(_STAMP_FORMAT)
+        return f"{stamp}-{secrets.token_hex(3)}"
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold it against a second run; raises UsageError."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, Dataset
+from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, Dataset, order_of_runs
 from genrebeam.pipelines.dataset.keys import keys_of
 from genrebeam.pipelines.dataset.schema import JOURNAL, storable
 from genrebeam.pipelines.storage.folders import write_json
@@ -29,6 +29,7 @@ from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.writer import remove_leftover
 
 APPLY, UNDO = "apply", "undo"
+IN_ORDER = ("run_id", "at")  # columns; names of runs sort in the order of runs, whatever clocks say
 PUT = "put"  # an object was written, and at that time: nothing to undo, and for `Origins` to know
 
 
@@ -110,13 +111,13 @@ def place_of(dataset: Dataset) -> str:
 
 
 def read(place: Dataset | str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of all runs, oldest first.
+    """All rows of all runs, oldest first, with these columns at least.
 
     Raises:
         LedgerError: a file of the journal cannot be read.
     """
-    table = Dataset.at(place).rows(JOURNAL_DIR, columns)
-    return table.sort_by("at") if "at" in table.column_names else table
+    wanted = columns and list(dict.fromkeys([*columns, *IN_ORDER]))
+    return Dataset.at(place).rows(JOURNAL_DIR, wanted).sort_by([(name, "ascending") for name in IN_ORDER])
 
 
 # A file's size in bytes and mtime in microseconds; without a time: an object that a put of ours may have made.
@@ -141,14 +142,15 @@ class Origins:
     def read(place: Dataset | str | os.PathLike[str]) -> Origins:
         """Raises LedgerError."""
         empty = np.empty(0, np.int64)
-        parts = [(empty, empty, empty)]
-        for table in Dataset.at(place).tables(JOURNAL_DIR, ["at", *_CHANGE]):
+        parts = [(empty, empty, empty, empty)]
+        for table in Dataset.at(place).tables(JOURNAL_DIR, [*IN_ORDER, *_CHANGE]):
             track_ids, before, after = _versions(table)
             keys = (keys_of(track_ids, *zip(*versions, strict=True)) for versions in (before, after) if versions)
-            parts.append((table["at"].cast(pa.int64()).to_numpy(), *keys) if len(table) else parts[0])
-        at, old, new = (np.concatenate(column) for column in zip(*parts, strict=True))
+            runs, at = order_of_runs(table["run_id"]), table["at"].cast(pa.int64()).to_numpy()
+            parts.append((runs, at, *keys) if len(table) else parts[0])
+        runs, at, old, new = (np.concatenate(column) for column in zip(*parts, strict=True))
         roots: dict[int, int] = {}
-        for row in np.argsort(at, kind="stable").tolist():
+        for row in np.lexsort((at, runs)).tolist():
             before_key = int(old[row])
             roots[int(new[row])] = roots.get(before_key, before_key)
         return Origins(roots)

@@ -21,10 +21,20 @@ def keys_of(*columns: Iterable[object]) -> Keys:
 
 
 def newest(keys: Keys, when: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of the newest row of each key, in the order of the keys; of rows of one time the last."""
-    order = np.lexsort((when, keys))
+    """Positions of the newest row of each key, in the order of the keys; of rows of one time the last.
+
+    Args:
+        when: int64 [rows, columns], compared column by column.
+    """
+    order = np.lexsort((*when.T[::-1], keys))
     ordered = keys[order]
     return order[np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(keys)])]
+
+
+def not_after(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each row of one is not after that of the other; both as `when` of `newest`, of two columns."""
+    (first, second), (other_first, other_second) = one.T, other.T
+    return (first < other_first) | ((first == other_first) & (second <= other_second))
 
 
 def find(keys: Keys, among: Keys) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
 """What a dataset already knows: the newest row per track, over all runs.
 
-A results dataset is its own ledger. Each run adds rows; the newest row of a track, by `processed_at`,
-speaks for it, and a track whose newest row is a reject has no result.
+A results dataset is its own ledger. Each run adds rows; the newest row of a track speaks for it, and a track whose
+newest row is a reject has no result. Rows are as new as their runs, by the names of these, and in one run by
+`processed_at`: clocks may be wrong, and a run takes a name behind all that are there.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ from numpy.typing import NDArray
 
 from genrebeam.features.errors import is_transient
 from genrebeam.features.schema import Track
-from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, MergedMeanwhile, schema_of
+from genrebeam.pipelines.dataset.dataset import (
+    REJECTS_DIR,
+    RESULTS_DIR,
+    Dataset,
+    MergedMeanwhile,
+    order_of_runs,
+    schema_of,
+)
 from genrebeam.pipelines.dataset.journal import Origins
-from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest
+from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest, not_after
 from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
@@ -33,12 +41,19 @@ _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
-    """All rows of all runs, oldest first. `kind` is RESULTS_DIR or REJECTS_DIR.
+    """All rows of all runs, oldest first, with these columns at least. `kind` is RESULTS_DIR or REJECTS_DIR.
 
     Raises:
         LedgerError: a file in the folder is no readable Parquet file or lacks a column.
     """
-    return Dataset.at(place).rows(kind, columns).sort_by("processed_at")
+    wanted = columns and list(dict.fromkeys([*columns, "run_id", "processed_at"]))
+    rows = Dataset.at(place).rows(kind, wanted)
+    return rows.take(pa.array(np.lexsort(_when(rows).T[::-1])))
+
+
+def _when(table: pa.Table) -> NDArray[np.int64]:
+    """When rows were written, as `newest` compares it: int64 [rows, 2]."""
+    return np.stack([order_of_runs(table["run_id"]), table["processed_at"].cast(pa.int64()).to_numpy()], axis=1)
 
 
 def newest_results_by_file(place: Place, columns: list[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
@@ -65,7 +80,7 @@ def newest_results_in_files(
         latest = newest(rejected, rejected_when)
         at = find(keys[speaking], rejected[latest])
         if len(latest):
-            speaking = speaking[(at < 0) | (rejected_when[latest][at] <= when[speaking])]
+            speaking = speaking[(at < 0) | not_after(rejected_when[latest][at], when[speaking])]
         speaking = np.sort(speaking[~np.isin(keys[speaking], yielded)])
         end = 0
         for name, count in rows.items():
@@ -88,7 +103,7 @@ def _read_keys(
     values_of: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
-    passing: bool = False,
+    counts: Callable[[str], bool] = lambda error: not is_transient(error),
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
@@ -97,18 +112,17 @@ def _read_keys(
 
     Args:
         values_of: a table to any number of columns, int64 [rows, columns].
-        passing: instead of the rejects that count those that pass.
+        counts: which rejects, by their `error`.
     """
 
     def read(table: pa.Table) -> tuple[Keys, NDArray[np.int64], Keys]:
-        times = table["processed_at"].cast(pa.int64()).to_numpy()
-        return keys_of(table["track_id"].to_pylist()), times, values_of(table)
+        return keys_of(table["track_id"].to_pylist()), _when(table), values_of(table)
 
-    needed = ["track_id", "processed_at", *columns, *(["stage", "error"] if kind == REJECTS_DIR else [])]
+    needed = ["track_id", "run_id", "processed_at", *columns, *(["stage", "error"] if kind == REJECTS_DIR else [])]
     parts, lengths = [read(schema_of(kind, needed).empty_table())], {}
     for name, table in dataset.named_tables(kind, needed, run_id=run_id):
         if kind == REJECTS_DIR:
-            some = [error for error in table["error"].unique().to_pylist() if is_transient(error or "") is passing]
+            some = [error for error in table["error"].unique().to_pylist() if counts(error or "")]
             is_wanted = pc.is_in(table["error"], value_set=pa.array(some, pa.string()))
             table = table.filter(pc.and_(is_wanted, pc.not_equal(table["stage"], "apply")))
         parts.append(read(table))
@@ -219,9 +233,9 @@ class Ledger:
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejected, unread = (
             _read_keys(
-                dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"], passing=passing
+                dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"], counts=counts
             )
-            for passing in (False, True)
+            for counts in (lambda error: not is_transient(error), is_transient)
         )
         return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), origins)
 

@@ -66,6 +66,7 @@ CORRECTIONS = pa.schema(
         pa.field("genre", pa.string()),  # null: an earlier word is withdrawn
         pa.field("at", _TIME, nullable=False),
         pa.field("by", pa.string()),
+        pa.field("number", pa.int64()),  # of what was said about the track, from 1; null in old rows
     ]
 )
 

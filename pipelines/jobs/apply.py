@@ -32,7 +32,7 @@ from genrebeam.pipelines.apply.options import ApplyOptions, ApplyRun
 from genrebeam.pipelines.apply.plan import TagJob, TagResult, job_from_row
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections
-from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing, new_run_id
+from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.journal import Entry, Origins
 from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
@@ -162,7 +162,7 @@ def batches_of_journal(dataset: Place) -> Batches:
             keys.append(keys_of(table["track_id"].to_pylist()))
             yield table
 
-    _, entries = in_order(changes(), ["track_id", "at"])
+    _, entries = in_order(changes(), ["track_id", *journal.IN_ORDER])
     changed = np.unique(np.concatenate(keys))
     newest = newest_results_by_file(dataset, ["track_id", "uri"])
     _, places = in_order(
@@ -215,7 +215,7 @@ def new_run(place: Place, options: ApplyOptions) -> ApplyRun:
     """
     dataset = existing(place)
     now = dt.datetime.now(dt.timezone.utc)
-    return ApplyRun(dataset, new_run_id(now), now, options, options.dry_run)
+    return ApplyRun(dataset, dataset.new_run_id(now), now, options, options.dry_run)
 
 
 def work(

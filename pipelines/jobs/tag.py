@@ -22,7 +22,7 @@ from genrebeam.features.schema import Rejection, Track
 from genrebeam.model.bundle import Bundle
 from genrebeam.model.decision import MEAN
 from genrebeam.model.predictor import runtime_of
-from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset, new_run_id
+from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.ledger import Ledger, follow
 from genrebeam.pipelines.dataset.plan import (
@@ -114,7 +114,7 @@ class _Run:
         self, options: TagOptions, bundle: Bundle, dataset: Dataset, started: dt.datetime, scratch: Path
     ) -> None:
         self._options, self._bundle, self._dataset, self._started = options, bundle, dataset, started
-        run_id = new_run_id(started)
+        run_id = dataset.new_run_id(started)
         self.report = TagReport(run_id, started.isoformat(timespec="seconds"))
         self.report.config = describe(options, bundle)
         self.report.versions = versions()
