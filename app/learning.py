@@ -16,7 +16,6 @@ import pyarrow as pa
 from genrebeam.app.catalog import Catalog, Filter
 from genrebeam.features.errors import GenrebeamError, UsageError
 from genrebeam.model.bundle import Bundle
-from genrebeam.pipelines.dataset.dataset import new_run_id
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.jobs.rescore import rescore
 from genrebeam.pipelines.storage.folders import is_local
@@ -115,6 +114,6 @@ class Learning:
     def _retag(self, bundle: Bundle, places: dict[str, str]) -> str:
         dataset = self._catalog.dataset
         with dataset.lock():
-            run_id = new_run_id(dt.datetime.now(dt.timezone.utc))
+            run_id = dataset.new_run_id(dt.datetime.now(dt.timezone.utc))
             count = rescore(dataset, bundle, run_id, places, top_k=_TOP)
         return f"{count:,} tracks have answers in your words now."

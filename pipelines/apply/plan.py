@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
-import operator
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -299,7 +298,7 @@ def _goal_of_apply(job: TagJob, run: ApplyRun, current: TagValues, original: Ori
 def _goal_of_undo(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
     first = latest = None
     values, ours_in_file = current, []
-    for entry in sorted(job.entries, key=operator.attrgetter(*journal.IN_ORDER), reverse=True):
+    for entry in sorted(job.entries, key=journal.order_of, reverse=True):
         if entry.after == values:  # one of ours; before it there may have been another of ours
             first, latest, values = entry, latest or entry, entry.before
             ours_in_file.append(entry)

@@ -7,11 +7,9 @@ newest row is a reject has no result. Rows are as new as their runs, by the name
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genrebeam.features.errors import is_transient
+from genrebeam.features.errors import Gone, is_transient
 from genrebeam.features.schema import Track
 from genrebeam.pipelines.dataset.dataset import (
     REJECTS_DIR,
@@ -35,9 +33,19 @@ from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_ANALYSIS, _URI, _COVERAGE_MS, _EMBEDDING = range(4)  # columns of `Ledger.tagged`
-_VERSION = 0  # the column of `Ledger.rejected`
+_ANALYSIS, _ROOT, _COVERAGE_MS, _EMBEDDING, _CONTENT = range(5)  # columns of `Ledger.tagged`
+_VERSION, _REJECTED_ROOT = range(2)  # columns of `Ledger.rejected`
 _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
+
+
+def hides(error: str) -> bool:
+    """Whether a reject of this class hides an older result."""
+    return not is_transient(error)
+
+
+def is_a_verdict(error: str) -> bool:
+    """Whether it is about what the file holds."""
+    return not is_transient(error) and error != Gone.__name__
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
@@ -56,19 +64,22 @@ def _when(table: pa.Table) -> NDArray[np.int64]:
     return np.stack([order_of_runs(table["run_id"]), table["processed_at"].cast(pa.int64()).to_numpy()], axis=1)
 
 
-def newest_results_by_file(place: Place, columns: list[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
+def newest_results_by_file(
+    place: Place, columns: list[str] | None = None, *, run_id: str = "", with_gone: bool = False
+) -> Iterator[pa.Table]:
     """The newest result of each track that has one, a table for each file that holds any; raises LedgerError.
 
     File by file, because a million rows with their chunk scores do not fit into memory together.
 
     Args:
         run_id: look at what this run has written only.
+        with_gone: those too whose file is gone.
     """
-    return (table for _, _, table in newest_results_in_files(place, columns, run_id=run_id))
+    return (table for _, _, table in newest_results_in_files(place, columns, run_id=run_id, with_gone=with_gone))
 
 
 def newest_results_in_files(
-    place: Place, columns: list[str] | None = None, *, run_id: str = ""
+    place: Place, columns: list[str] | None = None, *, run_id: str = "", with_gone: bool = False
 ) -> Iterator[tuple[str, NDArray[np.int64], pa.Table]]:
     """The same with the name of each file, and where in it the rows stand."""
     dataset = Dataset.at(place)
@@ -76,7 +87,8 @@ def newest_results_in_files(
     while True:
         keys, when, _, rows = _read_keys(dataset, RESULTS_DIR, run_id=run_id)
         speaking = newest(keys, when)
-        rejected, rejected_when, *_ = _read_keys(dataset, REJECTS_DIR, run_id=run_id)
+        counts = is_a_verdict if with_gone else hides
+        rejected, rejected_when, *_ = _read_keys(dataset, REJECTS_DIR, run_id=run_id, counts=counts)
         latest = newest(rejected, rejected_when)
         at = find(keys[speaking], rejected[latest])
         if len(latest):
@@ -103,7 +115,7 @@ def _read_keys(
     values_of: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
-    counts: Callable[[str], bool] = lambda error: not is_transient(error),
+    counts: Callable[[str], bool] = hides,
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
@@ -138,33 +150,6 @@ def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
     tables = newest_results_by_file(place, wanted)
     rows = pa.concat_tables([schema_of(RESULTS_DIR, wanted).empty_table(), *tables])
     return rows.sort_by("track_id").select(names)  # by code points, as Python and the walk of a library do
-
-
-def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
-    """Let the results of tracks say where their files are now: a library may move.
-
-    A row is never changed. The newest one is added again with the new place, a microsecond younger and otherwise the
-    same, so that it speaks for its track and what is written into the file (the date of the analysis) stays.
-
-    Args:
-        moved: track_id and uri of the tracks, as they are now.
-
-    Raises:
-        LedgerError: a file of the dataset cannot be read.
-    """
-    places: dict[str, str] = {}
-    for table in moved:
-        places |= zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-    if not places:
-        return
-    names = pa.array(places, pa.string())
-    for table in newest_results_by_file(dataset):
-        by_run: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-        for row in table.filter(pc.is_in(table["track_id"], value_set=names)).to_pylist():
-            younger = row["processed_at"] + dt.timedelta(microseconds=1)
-            by_run[row["run_id"]].append(row | {"uri": places[row["track_id"]], "processed_at": younger})
-        for run_id, rows in by_run.items():
-            dataset.add(RESULTS_DIR, run_id, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,16 +188,19 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: of its newest result, four columns: key of (version before any tag of ours, model fingerprint, vote);
-            key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding).
-        rejected: of its newest reject that is a verdict, one column: key of the version.
+        tagged: of its newest result, five columns: key of (version before any tag of ours, model fingerprint, vote);
+            key of the root of its library; milliseconds that were analysed; key of (that version, trunk of the
+            embedding); key of (size, mtime_us).
+        rejected: of its newest reject that is a verdict, two columns: keys of version and root.
         unread: the same of its newest reject that passes.
+        gone: keys of the tracks whose newest row says that the file is gone, sorted.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
     tagged: _Known
     rejected: _Known
     unread: _Known
+    gone: Keys
     origins: Origins
 
     @classmethod
@@ -226,18 +214,23 @@ class Ledger:
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
             embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
-            place = keys_of(table["uri"].to_pylist())
-            return np.stack([how, place, np.array(coverage_ms, np.int64), embedding], axis=1)
+            content = keys_of(table["size"].to_pylist(), table["mtime"].cast(pa.int64()).to_pylist())
+            return np.stack([how, _roots(table), np.array(coverage_ms, np.int64), embedding, content], axis=1)
 
         how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejected, unread = (
             _read_keys(
-                dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"], counts=counts
+                dataset,
+                REJECTS_DIR,
+                lambda table: np.stack([_versions(table), _roots(table)], axis=1),
+                ["uri", "size", "mtime"],
+                counts=counts,
             )
-            for counts in (lambda error: not is_transient(error), is_transient)
+            for counts in (is_a_verdict, is_transient)
         )
-        return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), origins)
+        away = _gone(_read_keys(dataset, REJECTS_DIR, counts=Gone.__name__.__eq__), results, rejected)
+        return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), away, origins)
 
     def are_tagged(
         self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
@@ -266,9 +259,43 @@ class Ledger:
         return is_there & (self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s))
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
-        """Which tracks have a result, under another uri."""
+        """Which tracks have a result, in a library at another place, or were gone."""
         keys = keys_of(tracks["track_id"].to_pylist())
-        return self.tagged.knows(keys) & ~self.tagged.matches(keys, _URI, keys_of(tracks["uri"].to_pylist()))
+        is_elsewhere = ~self.tagged.matches(keys, _ROOT, _roots(tracks)) | (find(keys, self.gone) >= 0)
+        return self.tagged.knows(keys) & is_elsewhere
+
+    def may_be_renamed(self, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which tracks have no result that counts, but size and time of a file that has."""
+        keys = keys_of(tracks["track_id"].to_pylist())
+        contents = keys_of(tracks["size"].to_pylist(), _microseconds(tracks).tolist())
+        is_new = ~self.tagged.knows(keys) | (find(keys, self.gone) >= 0)
+        is_ours = np.fromiter((content in self.origins.made for content in contents.tolist()), bool, len(contents))
+        return is_new & (is_ours | np.isin(contents, self.tagged.rows[:, _CONTENT]))
+
+    def lost(self, listed: Keys, roots: Collection[str], *, even_all: bool = False) -> Keys:
+        """Keys of the tracks that a complete listing of their library has not; sorted.
+
+        A library is known by its root. Where most tracks of another root are in the listing, it has moved. Where none
+        of its tracks is there, it is another library, or a drive that is not mounted.
+
+        Args:
+            listed: keys of all track_ids that were found.
+            roots: of the libraries that were listed, each with its last slash.
+            even_all: those too that were gone before, and all of a library of which nothing was found.
+        """
+        keys = np.concatenate([self.tagged.keys, self.rejected.keys])
+        of_root = np.concatenate([self.tagged.rows[:, _ROOT], self.rejected.rows[:, _REJECTED_ROOT]])
+        is_there = np.isin(keys, listed)
+        counts = even_all | ~np.isin(keys, self.gone)
+        listed_roots = set(keys_of(roots).tolist())
+        lost = [np.empty(0, np.int64)]
+        for root in np.unique(of_root).tolist():
+            own = counts & (of_root == root)
+            share = is_there[own].mean() if own.any() else 0.0
+            is_listed = root in listed_roots and (share > 0 or even_all)
+            if is_listed or share > 0.5:
+                lost.append(keys[own & ~is_there])
+        return np.unique(np.concatenate(lost))
 
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Whether these versions of files were turned down for good; another model would not decode them either."""
@@ -289,11 +316,40 @@ def _milliseconds(coverage_s: float | None) -> int:
     return _ALL if coverage_s is None else round(1000 * coverage_s)
 
 
+def gone_tracks(dataset: Dataset) -> Keys:
+    """Keys of the tracks whose newest row says that the file is gone, sorted; raises LedgerError."""
+    results, rejected = (_read_keys(dataset, kind, counts=is_a_verdict) for kind in (RESULTS_DIR, REJECTS_DIR))
+    return _gone(_read_keys(dataset, REJECTS_DIR, counts=Gone.__name__.__eq__), results, rejected)
+
+
+def _gone(away: Any, results: Any, rejected: Any) -> Keys:
+    """Keys of the tracks that were last seen to be gone; each argument as `_read_keys` returns it."""
+    keys, when, *_ = away
+    last = newest(keys, when)
+    keys, when = keys[last], when[last]
+    for other, other_when, *_ in (results, rejected):
+        latest = newest(other, other_when)
+        at = find(keys, other[latest])
+        if len(latest):
+            is_newest = (at < 0) | ~not_after(when, other_when[latest][at])
+            keys, when = keys[is_newest], when[is_newest]
+    return keys
+
+
+def _roots(table: pa.Table) -> Keys:
+    """Keys of the folders or URLs that tracks are below: the uri without the track_id."""
+    uris, track_ids = table["uri"].to_pylist(), table["track_id"].to_pylist()
+    pairs = zip(uris, track_ids, strict=True)
+    return keys_of(uri[: -len(name)] if name and uri.endswith(name) else uri for uri, name in pairs)
+
+
 def _versions(table: pa.Table) -> Keys:
     """Keys of (track_id, size, mtime in microseconds); the time of a Track is in seconds."""
+    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), _microseconds(table).tolist())
+
+
+def _microseconds(table: pa.Table) -> NDArray[np.int64]:
     mtime = table["mtime"]
     if pa.types.is_floating(mtime.type):
-        mtime_us = np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
-    else:
-        mtime_us = mtime.cast(pa.int64()).to_numpy()
-    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), mtime_us.tolist())
+        return np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
+    return np.asarray(mtime.cast(pa.int64()).to_numpy())
