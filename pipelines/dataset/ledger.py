@@ -28,12 +28,12 @@ from genrebeam.pipelines.dataset.dataset import (
     schema_of,
 )
 from genrebeam.pipelines.dataset.journal import Origins
-from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest, not_after
+from genrebeam.pipelines.dataset.keys import Keys, are_one_time, find, keys_of, newest, not_after
 from genrebeam.pipelines.dataset.plan import as_table
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_ANALYSIS, _ROOT, _COVERAGE_MS, _EMBEDDING, _CONTENT = range(5)  # columns of `Ledger.tagged`
+_ANALYSIS, _ROOT, _COVERAGE_MS, _EMBEDDING, _CONTENT, _MTIME_US = range(6)  # columns of `Ledger.tagged`
 _VERSION, _REJECTED_ROOT = range(2)  # columns of `Ledger.rejected`
 _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
 
@@ -188,9 +188,9 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: of its newest result, five columns: key of (version before any tag of ours, model fingerprint, vote);
+        tagged: of its newest result, six columns: key of (version before any tag of ours, model fingerprint, vote);
             key of the root of its library; milliseconds that were analysed; key of (that version, trunk of the
-            embedding); key of (size, mtime_us).
+            embedding); key of (size, mtime_us); mtime_us.
         rejected: of its newest reject that is a verdict, two columns: keys of version and root.
         unread: the same of its newest reject that passes.
         gone: keys of the tracks whose newest row says that the file is gone, sorted.
@@ -214,8 +214,10 @@ class Ledger:
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
             embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
-            content = keys_of(table["size"].to_pylist(), table["mtime"].cast(pa.int64()).to_pylist())
-            return np.stack([how, _roots(table), np.array(coverage_ms, np.int64), embedding, content], axis=1)
+            mtime_us = _microseconds(table)
+            content = keys_of(table["size"].to_pylist(), mtime_us.tolist())
+            covered = np.array(coverage_ms, np.int64)
+            return np.stack([how, _roots(table), covered, embedding, content, mtime_us], axis=1)
 
         how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
@@ -240,7 +242,7 @@ class Ledger:
         Args:
             coverage_s: at least so many seconds have to have been analysed; None for the whole track.
         """
-        roots = self.origins.of(_versions(tracks).tolist())
+        roots = self.origins.of(_versions(self._as_known(tracks)).tolist())
         analyses = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
         keys = keys_of(tracks["track_id"].to_pylist())
         return self.tagged.matches(keys, _ANALYSIS, analyses) & (
@@ -253,10 +255,23 @@ class Ledger:
         Args:
             coverage_s: as for `are_tagged`.
         """
-        roots = self.origins.of(_versions(tracks).tolist())
+        roots = self.origins.of(_versions(self._as_known(tracks)).tolist())
         keys = keys_of(tracks["track_id"].to_pylist())
         is_there = self.tagged.matches(keys, _EMBEDDING, keys_of(roots, [trunk] * len(roots)))
         return is_there & (self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s))
+
+    def _as_known(self, tracks: pa.Table) -> pa.Table:
+        """The same with the times that are known of the files, where a disk has rounded or shifted these."""
+        keys, mtime_us = keys_of(tracks["track_id"].to_pylist()), _microseconds(tracks)
+        known = np.where(self.tagged.knows(keys), self.tagged.values(keys, _MTIME_US), mtime_us)
+        made_keys, made = self.origins.last
+        at = find(keys, made_keys)
+        if len(made_keys):
+            size, made_us = made[at].T
+            is_made = (at >= 0) & (size == tracks["size"].to_numpy()) & are_one_time(made_us, mtime_us)
+            known = np.where(is_made, made_us, known)
+        seconds = np.where(are_one_time(known, mtime_us), known, mtime_us) / 1e6
+        return tracks.set_column(tracks.column_names.index("mtime"), "mtime", pa.array(seconds))
 
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Which tracks have a result, in a library at another place, or were gone."""

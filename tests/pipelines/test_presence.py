@@ -195,3 +195,58 @@ def test_a_file_whose_library_does_not_list_it_any_more_can_still_be_undone(libr
     (library / "#recycle").rename(library / "B")
     assert undo_results(out, WRITE, console=QUIET).written == 4
     assert genres_of(library / "B/3.mp3") == ("Rock 2",)
+
+
+def test_undo_in_a_copied_catalog_leaves_the_files_of_the_original(library):
+    out = library.parent / "out"
+    apply_results(out, WRITE, console=QUIET)
+    shutil.copytree(library, library.parent / "music2", copy_function=shutil.copy2)
+    shutil.copytree(out, library.parent / "out2")
+    run(library.parent / "music2", out=library.parent / "out2")
+    undone = undo_results(library.parent / "out2", WRITE, console=QUIET)
+    assert (undone.written, undone.failed) == (4, 0)
+    assert genres_of(library / "B/3.mp3") == ("Blues",)
+    assert genres_of(library.parent / "music2/B/3.mp3") == ("Rock 2",)
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(library):
+    out = library.parent / "out"
+    (library / "A/1.flac").rename(library / "A/one.flac")
+    shutil.copy(library / "B/3.mp3", library / "B/new.mp3")
+    (library / "C/4.mp3").unlink()
+    before = {path: path.stat().st_mtime_ns for path in [library.parent, *library.parent.rglob("*")]}
+    engine = Engine("Paper", shared_filesystem=True)
+    planned = tag.tag(tag.TagOptions((str(library),), str(out), None, engine, dry_run=True), QUIET)
+    assert (planned.found, planned.done_before, planned.renamed, planned.gone) == (4, 3, 1, 1)
+    assert planned.to_analyse == 1
+    look = ApplyOptions(tags=WRITE.tags, dry_run=True, quiet=True)
+    assert apply_results(out, look, console=QUIET).written == 2
+    assert undo_results(out, look, console=QUIET).written == 0
+    assert {path: path.stat().st_mtime_ns for path in [library.parent, *library.parent.rglob("*")]} == before
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize(
+    "on_the_other_disk",
+    [lambda ns: ns // 10**9 * 10**9, lambda ns: ns // (2 * 10**9) * 2 * 10**9, lambda ns: ns + 3600 * 10**9],
+    ids=["whole seconds", "even seconds", "an hour later"],
+)
+def test_a_disk_with_coarse_or_shifted_times_is_recognised(library, written, on_the_other_disk):
+    out = library.parent / "out"
+    for path in library.rglob("*.*"):
+        os.utime(path, ns=(1_700_000_001_123_456_000,) * 2)
+    run(library)
+    if written:
+        apply_results(out, WRITE, console=QUIET)
+    for path in library.rglob("*.*"):
+        os.utime(path, ns=(on_the_other_disk(path.stat().st_mtime_ns),) * 2)
+    assert run(library).done_before == 4
+    assert apply_results(out, WRITE, console=QUIET).failed == 0
+    assert undo_results(out, WRITE, console=QUIET).written == 4
+
+
+def test_another_time_is_another_version(library):
+    path = library / "B/3.mp3"
+    for later_ns in (10**9 // 2, 3 * 10**9, 1800 * 10**9, 100 * 3600 * 10**9):
+        os.utime(path, ns=(path.stat().st_mtime_ns + later_ns,) * 2)
+        assert run(library).done_before == 3
