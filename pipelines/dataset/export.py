@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from genrebeam.pipelines.dataset.corrections import Correction, read_corrections
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.ledger import newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
@@ -15,11 +17,16 @@ from genrebeam.pipelines.dataset.schema import RESULTS
 FORMATS = ["csv", "jsonl"]
 OLD_FORMATS = {"json": "jsonl"}  # what a format was called
 _NOT_IN_CSV = ("labels", "chunk_scores", "chunk_starts_s", "embedding")  # lists as long as the track, or of bytes
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is executed by spreadsheets
+ESCAPE = "'"  # before such a cell, and before one that begins with it; a manifest takes it off again
 _ROWS = 1000  # as Python objects at a time
 
 
 def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
-    """Write `results.csv` (lists joined by "; ", without `_NOT_IN_CSV`) or `results.jsonl` (one object per line).
+    """Write `results.csv` or `results.jsonl` (one object per line), with the corrections that count.
+
+    The CSV begins with a mark by which spreadsheets know UTF-8. Its lists are joined by "; ", those of `_NOT_IN_CSV`
+    are left out, and no cell is a formula.
 
     Args:
         kind: one of FORMATS, or the old name of one.
@@ -28,24 +35,35 @@ def export(place: Dataset | str | os.PathLike[str], kind: str) -> str:
         Path or URL of the file written; it replaces an older one in one step.
     """
     dataset, kind = Dataset.at(place), OLD_FORMATS.get(kind, kind)
-    with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding="utf-8", newline="") as file:
+    corrections = read_corrections(dataset)
+    encoding = "utf-8-sig" if kind == "csv" else "utf-8"
+    with dataset.folder.new(f"results.{kind}") as path, path.open("w", encoding=encoding, newline="") as file:
         if kind == "csv":
             names = [name for name in RESULTS.names if name not in _NOT_IN_CSV]
-            writer = csv.DictWriter(file, names)
+            writer = csv.DictWriter(file, [*names, "correction"])
             writer.writeheader()
             _, rows = in_order(newest_results_by_file(dataset, names))
-            writer.writerows({name: _flat(value) for name, value in row.items()} for row in rows)
+            rows = (_corrected(row, corrections) for row in rows)
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         else:
             for table in newest_results_by_file(dataset):
                 for batch in table.to_batches(max_chunksize=_ROWS):
                     for row in batch.to_pylist():
+                        row = _corrected(row, corrections)
                         file.write(json.dumps(row, ensure_ascii=False, default=_isoformat) + "\n")
     return f"{dataset}/results.{kind}"
 
 
-def _flat(value: Any) -> Any:
+def _corrected(row: dict[str, Any], corrections: Mapping[str, Correction]) -> dict[str, Any]:
+    said = corrections.get(row["track_id"])
+    return row | {"correction": said and said.genre}
+
+
+def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return "; ".join(f"{v['genre']} {v['score']:.3f}" if isinstance(v, dict) else str(v) for v in value)
+        value = "; ".join(f"{v['genre']} {v['score']:.3f}" if isinstance(v, dict) else str(v) for v in value)
+    if isinstance(value, str) and value.startswith((*_FORMULA, ESCAPE)):
+        return ESCAPE + value
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

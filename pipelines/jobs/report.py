@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import heapq
+import itertools
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -128,6 +129,7 @@ def summarise(place: Place) -> Summary:
     models: collections.Counter[tuple[str, str]] = collections.Counter()
     folders: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     blends: collections.Counter[tuple[str, str]] = collections.Counter()
+    number = itertools.count()  # decides between tracks that are equally sure
     histogram = np.zeros(_BINS, np.int64)
     uncertain: list[tuple[float, int, dict[str, Any]]] = []
     corrections = read_corrections(dataset)
@@ -148,7 +150,7 @@ def summarise(place: Place) -> Summary:
         histogram += np.histogram(confidence, _BINS, (0, 1))[0]
         for index in np.argsort(confidence, kind="stable")[:_UNCERTAIN]:
             row = table.slice(int(index), 1).select(["track_id", "genre", "confidence", "top"]).to_pylist()[0]
-            heapq.heappush(uncertain, (-float(confidence[index]), summary.tracks + int(index), row))
+            heapq.heappush(uncertain, (-float(confidence[index]), next(number), row))
             if len(uncertain) > _UNCERTAIN:
                 heapq.heappop(uncertain)
         _count_folders(table, folders)

@@ -174,3 +174,11 @@ def test_corrections_are_listed_beside_what_was_heard_and_stay_text(dataset):
     assert shown == [(EVIL, "rock", "<b>Bossa</b>", ""), ("A/2.mp3", "jazz", "Zouk", "Ada")]
     page = to_html(summary)
     assert "Zouk" in page and "<b>Bossa" not in page
+
+
+def test_equally_sure_tracks_of_several_files_are_listed(tmp_path):
+    dataset = Dataset.at(tmp_path)
+    for number in range(3):
+        tracks = {Track(f"/m/{number}{n}", f"{number}{n}", 1, 0.0): [("rock", 0.5)] for n in range(2)}
+        dataset.add(RESULTS_DIR, f"r{number}", tagfiles.result_rows(tracks))
+    assert len(summarise(tmp_path).uncertain) == 6
