@@ -9,6 +9,7 @@ GenrebeamError            a person can act on it
     |-- the file is the reason, and stays it until the file changes:
     |       NotAudio, DecodeFailed, TooShort, TooLong, Silent,
     |       DecoderCrashed, DecoderHung, DecoderOutOfMemory
+    |-- Gone              the file is no longer in its library; its results count again when it is back
     |-- TransientError    the surroundings are the reason: the track is tried again
     |       UnreadableFile, DecoderKilled, DecoderStalled, NotEnoughMemory
     `-- TagError          a file's tags
@@ -86,6 +87,10 @@ class TooShort(TrackError):
 
 class TooLong(TrackError):
     """More audio than the limit on one track; an endless stream or a decoding bomb."""
+
+
+class Gone(TrackError):
+    """A complete listing of the library does not have the file any more, or has it under another name."""
 
 
 class Silent(TrackError):

@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
-import operator
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from genrebeam.features.errors import NotTaggable, TagError, UnreadableFile
 from genrebeam.features.schema import Rejection, Track
@@ -19,6 +20,7 @@ from genrebeam.pipelines.apply.options import ApplyRun
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import words_of
 from genrebeam.pipelines.dataset.journal import Entry, Version
+from genrebeam.pipelines.dataset.keys import are_one_time
 from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.storage.places import local_path
 from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
@@ -280,10 +282,16 @@ class _Goal(NamedTuple):
     take_back: tuple[Entry, ...] = ()
 
 
+def _is_one_of(version: Version, versions: Collection[Version]) -> bool:
+    """Whether a file is one of these versions, by a time that its disk may have rounded or shifted."""
+    times = np.array([mtime_us for size, mtime_us in versions if size == version[0] and mtime_us is not None], np.int64)
+    return bool(are_one_time(times, np.full(len(times), version[1], np.int64)).any())
+
+
 def _goal_of_apply(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
     assert job.prediction
     decision = decide(current, job.prediction, run.options.tags)
-    known, put_over = original.version in job.versions, None
+    known, put_over = _is_one_of(original.version, job.versions), None
     if not known and current.provenance and (original.size, None) in job.versions:
         known, put_over = True, (job.track.size, round(job.track.mtime * 1e6))
     values = decision.values
@@ -299,7 +307,7 @@ def _goal_of_apply(job: TagJob, run: ApplyRun, current: TagValues, original: Ori
 def _goal_of_undo(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
     first = latest = None
     values, ours_in_file = current, []
-    for entry in sorted(job.entries, key=operator.attrgetter(*journal.IN_ORDER), reverse=True):
+    for entry in sorted(job.entries, key=journal.order_of, reverse=True):
         if entry.after == values:  # one of ours; before it there may have been another of ours
             first, latest, values = entry, latest or entry, entry.before
             ours_in_file.append(entry)

@@ -182,6 +182,12 @@ def _add_left_alone(table: Table, report: TagReport) -> None:
         table.add_row("not audio", f"{companions:,}", "covers, playlists and other companions")
     if report.done_before:
         table.add_row("done before", f"{report.done_before:,}", "unchanged since an earlier run")
+    if report.renamed:
+        table.add_row("renamed", f"{report.renamed:,}", "found under a new name")
+    if report.gone:
+        table.add_row("gone", f"{report.gone:,}", "no longer in the library")
+    if report.unlisted:
+        table.add_row("not seen", f"{report.unlisted:,}", "in folders that cannot be read; their results stay")
 
 
 def _say_what_is_left_out(console: Screen, libraries: tuple[str, ...], output: str) -> None:

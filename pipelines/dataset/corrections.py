@@ -121,6 +121,23 @@ def checked(genre: str) -> str:
     return genre
 
 
+def withdraw_and_write(corrections: Corrections, renames: Mapping[str, str]) -> None:
+    """Let what was said of tracks be said of them under their new names, by old ones. Raises OSError."""
+    for old, new in renames.items():
+        if said := corrections.newest.get(old):
+            rows = [
+                {
+                    "track_id": name,
+                    "genre": genre,
+                    "corrected_at": said.at,
+                    "corrected_by": said.by,
+                    "number": corrections.next_number(name),
+                }
+                for name, genre in ((new, said.genre), (old, None))
+            ]
+            corrections.dataset.add(CORRECTIONS_DIR, f"{said.at:%Y%m%d}", rows)
+
+
 def words_of(genre: str) -> tuple[str, ...]:
     """The genres of a correction: "Rock; Metal" is two, no word twice."""
     return tuple(dict.fromkeys(word.strip() for word in genre.split(";") if word.strip()))

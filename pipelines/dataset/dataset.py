@@ -124,8 +124,11 @@ class Dataset:
         except (pa.ArrowException, OSError, KeyError) as error:
             reason = str(error).splitlines()[0]
             gone = isinstance(error, FileNotFoundError)
+            advice = _ADVICE[kind]
+            if isinstance(error, OSError) and error.errno:  # the file may be whole
+                advice = "leave it where it is: does its drive or store answer? The same command continues then"
             raise (MergedMeanwhile if gone else LedgerError)(
-                f"{self}/{kind}/{name}: not a readable {kind} file ({reason}); {_ADVICE[kind]}"
+                f"{self}/{kind}/{name}: not a readable {kind} file ({reason}); {advice}"
             ) from error
 
     def tables(self, kind: str, columns: Sequence[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
@@ -175,7 +178,8 @@ class Dataset:
     def merge(self, kind: str) -> None:
         """Make few large files of many small ones, run by run. Only with the lock: others must not be adding.
 
-        The large files are there before the small ones go. A kill in between leaves rows twice, which mean the same.
+        Files with columns of a newer version stay as they are. The large files are there before the small ones go. A
+        kill in between leaves rows twice, which mean the same.
         """
         folder = self.folder / kind
         small: dict[str, list[str]] = {}
@@ -184,7 +188,7 @@ class Dataset:
             if run_id and not rest.startswith(_MERGED[1:]):
                 small.setdefault(run_id, []).append(name)
         for run_id, names in small.items():
-            if len(names) < 2:
+            if len(names) < 2 or any(self._is_newer(kind, name) for name in names):
                 continue
             waiting = collections.deque(names)
             while waiting:
@@ -201,6 +205,11 @@ class Dataset:
                         written += sum(map(len, group))
             for done in names:
                 folder.delete(done)
+
+    def _is_newer(self, kind: str, name: str) -> bool:
+        """Whether a file has columns of a newer version, which a merge would lose."""
+        with (self.folder / kind).open(name) as source, pq.ParquetFile(source) as file:
+            return not set(file.schema_arrow.names) <= set(SCHEMAS[kind].names)
 
     def save_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """Write run-RUN_ID.json, in place of an older state of it; raises OSError."""

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genrebeam.pipelines.dataset.dataset import JOURNAL_DIR, Dataset, order_of_runs
-from genrebeam.pipelines.dataset.keys import keys_of
+from genrebeam.pipelines.dataset.keys import keys_of, newest
 from genrebeam.pipelines.dataset.schema import JOURNAL, storable
 from genrebeam.pipelines.storage.folders import write_json
 from genrebeam.pipelines.storage.places import local_path
@@ -120,6 +120,11 @@ def read(place: Dataset | str | os.PathLike[str], columns: Sequence[str] | None 
     return Dataset.at(place).rows(JOURNAL_DIR, wanted).sort_by([(name, "ascending") for name in IN_ORDER])
 
 
+def order_of(entry: Entry) -> tuple[str, Any]:
+    """What the rows of a file are sorted by, oldest first."""
+    return entry.run_id, entry.at
+
+
 # A file's size in bytes and mtime in microseconds; without a time: an object that a put of ours may have made.
 Version = tuple[int, int | None]
 _NO_TIME = np.iinfo(np.int64).min
@@ -134,18 +139,28 @@ class Origins:
 
     Attributes:
         roots: key of (track_id, size, mtime_us) to that of the version before we ever wrote to the file.
+        made: keys of (size, mtime_us) of the versions that we made.
+        last: keys of tracks, sorted, and size and mtime_us of the last version that we made of each.
     """
 
     roots: Mapping[int, int]
+    made: frozenset[int] = frozenset()
+    last: tuple[NDArray[np.int64], NDArray[np.int64]] = (np.empty(0, np.int64), np.empty((0, 2), np.int64))
 
     @staticmethod
     def read(place: Dataset | str | os.PathLike[str]) -> Origins:
         """Raises LedgerError."""
         empty = np.empty(0, np.int64)
         parts = [(empty, empty, empty, empty)]
+        made: set[int] = set()
+        tracks, versions_after = [empty], [np.empty((0, 2), np.int64)]
         for table in Dataset.at(place).tables(JOURNAL_DIR, [*IN_ORDER, *_CHANGE]):
             track_ids, before, after = _versions(table)
             keys = (keys_of(track_ids, *zip(*versions, strict=True)) for versions in (before, after) if versions)
+            made.update(map(hash, after))
+            tracks.append(keys_of(track_ids))
+            known = [(size, _NO_TIME if mtime_us is None else mtime_us) for size, mtime_us in after]
+            versions_after.append(np.array(known, np.int64).reshape(-1, 2))
             runs, at = order_of_runs(table["run_id"]), table["at"].cast(pa.int64()).to_numpy()
             parts.append((runs, at, *keys) if len(table) else parts[0])
         runs, at, old, new = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -153,7 +168,9 @@ class Origins:
         for row in np.lexsort((at, runs)).tolist():
             before_key = int(old[row])
             roots[int(new[row])] = roots.get(before_key, before_key)
-        return Origins(roots)
+        changed = np.concatenate(tracks)
+        last = newest(changed, np.stack([runs, at], axis=1))
+        return Origins(roots, frozenset(made), (changed[last], np.concatenate(versions_after)[last]))
 
     def of(self, keys: Iterable[int]) -> list[int]:
         """Keys of versions to those of the versions that were there before we ever wrote to the files."""
@@ -208,6 +225,11 @@ def _versions(table: pa.Table) -> tuple[list[str], list[Version], list[Version]]
     return track_ids, before, after
 
 
+def mark_ended(dataset: Dataset, run_id: str, summary: Mapping[str, Any]) -> None:
+    """Say that the rows of a run need no clearing up. Raises OSError."""
+    write_json(dataset.folder / JOURNAL_DIR, f"{run_id}.json", {"run_id": run_id, "status": "finished", **summary})
+
+
 @contextlib.contextmanager
 def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None]:
     """Clear up behind killed runs, and leave a mark when this one has ended well. Only with the dataset's lock.
@@ -230,5 +252,5 @@ def run(dataset: Dataset, run_id: str, summary: dict[str, Any]) -> Iterator[None
     for owner in sorted(killed):
         write_json(folder, f"{owner}.json", {"run_id": owner, "status": "killed"})
     yield  # a run that fails gets no mark: its workers may have been killed with copies in the making
-    write_json(folder, f"{run_id}.json", {"run_id": run_id, "status": "finished", **summary})
+    mark_ended(dataset, run_id, summary)
     dataset.merge(JOURNAL_DIR)

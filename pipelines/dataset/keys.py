@@ -37,6 +37,21 @@ def not_after(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bo
     return (first < other_first) | ((first == other_first) & (second <= other_second))
 
 
+_SECOND, _HOUR = 1_000_000, 3_600_000_000  # in microseconds
+
+
+def are_one_time(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether two times of a file, in microseconds, can be one time on two disks.
+
+    Some disks keep whole or even seconds; some keep the local time, which summer time and time zones shift by hours.
+    """
+    shift = one - other
+    hours = np.rint(shift / _HOUR).astype(np.int64)
+    rest = shift - hours * _HOUR
+    is_whole = (one % _SECOND == 0) != (other % _SECOND == 0)
+    return (np.abs(hours) <= 24) & ((rest == 0) | (is_whole & (np.abs(rest) < 2 * _SECOND)))
+
+
 def find(keys: Keys, among: Keys) -> NDArray[np.int64]:
     """Where each key stands among sorted ones, or -1."""
     if not len(among):

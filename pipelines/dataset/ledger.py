@@ -7,11 +7,9 @@ newest row is a reject has no result. Rows are as new as their runs, by the name
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genrebeam.features.errors import is_transient
+from genrebeam.features.errors import Gone, is_transient
 from genrebeam.features.schema import Track
 from genrebeam.pipelines.dataset.dataset import (
     REJECTS_DIR,
@@ -30,16 +28,24 @@ from genrebeam.pipelines.dataset.dataset import (
     schema_of,
 )
 from genrebeam.pipelines.dataset.journal import Origins
-from genrebeam.pipelines.dataset.keys import Keys, find, keys_of, newest, not_after
+from genrebeam.pipelines.dataset.keys import Keys, are_one_time, find, keys_of, newest, not_after
 from genrebeam.pipelines.dataset.plan import as_table
-from genrebeam.pipelines.dataset.schema import RESULTS, utc
+from genrebeam.pipelines.dataset.schema import RESULTS
 
 Place = Dataset | str | os.PathLike[str]
-_ANALYSIS, _URI, _COVERAGE_MS, _EMBEDDING, _HOW, _SIZE, _MTIME_US = range(7)  # columns of `Ledger.tagged`
-_VERSION = 0  # the column of `Ledger.rejected`
-_SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
-_COARSEST_US = 2 * _SECOND_US  # FAT
+_ANALYSIS, _ROOT, _COVERAGE_MS, _EMBEDDING, _CONTENT, _MTIME_US = range(6)  # columns of `Ledger.tagged`
+_VERSION, _REJECTED_ROOT = range(2)  # columns of `Ledger.rejected`
 _ALL = np.iinfo(np.int64).max  # as coverage in milliseconds: the whole track
+
+
+def hides(error: str) -> bool:
+    """Whether a reject of this class hides an older result."""
+    return not is_transient(error)
+
+
+def is_a_verdict(error: str) -> bool:
+    """Whether it is about what the file holds."""
+    return not is_transient(error) and error != Gone.__name__
 
 
 def read_rows(place: Place, kind: str, columns: list[str] | None = None) -> pa.Table:
@@ -58,19 +64,22 @@ def _when(table: pa.Table) -> NDArray[np.int64]:
     return np.stack([order_of_runs(table["run_id"]), table["processed_at"].cast(pa.int64()).to_numpy()], axis=1)
 
 
-def newest_results_by_file(place: Place, columns: list[str] | None = None, *, run_id: str = "") -> Iterator[pa.Table]:
+def newest_results_by_file(
+    place: Place, columns: list[str] | None = None, *, run_id: str = "", with_gone: bool = False
+) -> Iterator[pa.Table]:
     """The newest result of each track that has one, a table for each file that holds any; raises LedgerError.
 
     File by file, because a million rows with their chunk scores do not fit into memory together.
 
     Args:
         run_id: look at what this run has written only.
+        with_gone: those too whose file is gone.
     """
-    return (table for _, _, table in newest_results_in_files(place, columns, run_id=run_id))
+    return (table for _, _, table in newest_results_in_files(place, columns, run_id=run_id, with_gone=with_gone))
 
 
 def newest_results_in_files(
-    place: Place, columns: list[str] | None = None, *, run_id: str = ""
+    place: Place, columns: list[str] | None = None, *, run_id: str = "", with_gone: bool = False
 ) -> Iterator[tuple[str, NDArray[np.int64], pa.Table]]:
     """The same with the name of each file, and where in it the rows stand."""
     dataset = Dataset.at(place)
@@ -78,7 +87,8 @@ def newest_results_in_files(
     while True:
         keys, when, _, rows = _read_keys(dataset, RESULTS_DIR, run_id=run_id)
         speaking = newest(keys, when)
-        rejected, rejected_when, *_ = _read_keys(dataset, REJECTS_DIR, run_id=run_id)
+        counts = is_a_verdict if with_gone else hides
+        rejected, rejected_when, *_ = _read_keys(dataset, REJECTS_DIR, run_id=run_id, counts=counts)
         latest = newest(rejected, rejected_when)
         at = find(keys[speaking], rejected[latest])
         if len(latest):
@@ -105,7 +115,7 @@ def _read_keys(
     values_of: Callable[[pa.Table], Keys] = lambda table: np.empty((len(table), 0), np.int64),
     columns: Sequence[str] = (),
     run_id: str = "",
-    counts: Callable[[str], bool] = lambda error: not is_transient(error),
+    counts: Callable[[str], bool] = hides,
 ) -> tuple[Keys, NDArray[np.int64], Keys, dict[str, int]]:
     """Of all rows of a kind: keys of their tracks, times, what `values_of` makes of them, and how many each file has.
 
@@ -140,34 +150,6 @@ def newest_results(place: Place, columns: list[str] | None = None) -> pa.Table:
     tables = newest_results_by_file(place, wanted)
     rows = pa.concat_tables([schema_of(RESULTS_DIR, wanted).empty_table(), *tables])
     return rows.sort_by("track_id").select(names)  # by code points, as Python and the walk of a library do
-
-
-def follow(dataset: Dataset, moved: Sequence[pa.Table]) -> None:
-    """Let the results of tracks say where their files are now: a library may move.
-
-    A row is never changed. The newest one is added again with the new place, a microsecond younger and otherwise the
-    same, so that it speaks for its track and what is written into the file (the date of the analysis) stays. It takes
-    the file's time too where the size is the same: the new place may keep whole seconds only.
-
-    Args:
-        moved: the tracks as they are now, with the columns of a Track.
-
-    Raises:
-        LedgerError: a file of the dataset cannot be read.
-    """
-    now = {row["track_id"]: row for table in moved for row in table.to_pylist()}
-    if not now:
-        return
-    names = pa.array(now, pa.string())
-    for table in newest_results_by_file(dataset):
-        by_run: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-        for row in table.filter(pc.is_in(table["track_id"], value_set=names)).to_pylist():
-            younger = row["processed_at"] + dt.timedelta(microseconds=1)
-            file = now[row["track_id"]]
-            mtime = utc(file["mtime"]) if file["size"] == row["size"] else row["mtime"]
-            by_run[row["run_id"]].append(row | {"uri": file["uri"], "mtime": mtime, "processed_at": younger})
-        for run_id, rows in by_run.items():
-            dataset.add(RESULTS_DIR, run_id, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,17 +188,19 @@ class Ledger:
     """For each track the version of the file that was last looked at, and by what; as keys (dataset/keys.py).
 
     Attributes:
-        tagged: of its newest result, seven columns: key of (version before any tag of ours, model fingerprint, vote);
-            key of the uri; milliseconds that were analysed; key of (that version, trunk of the embedding); key of
-            (model fingerprint, vote); size in bytes; mtime in microseconds.
-        rejected: of its newest reject that is a verdict, one column: key of the version.
+        tagged: of its newest result, six columns: key of (version before any tag of ours, model fingerprint, vote);
+            key of the root of its library; milliseconds that were analysed; key of (that version, trunk of the
+            embedding); key of (size, mtime_us); mtime_us.
+        rejected: of its newest reject that is a verdict, two columns: keys of version and root.
         unread: the same of its newest reject that passes.
+        gone: keys of the tracks whose newest row says that the file is gone, sorted.
         origins: what `genrebeam apply` made of files; a tag of ours changes the size of a file and not its sound.
     """
 
     tagged: _Known
     rejected: _Known
     unread: _Known
+    gone: Keys
     origins: Origins
 
     @classmethod
@@ -230,20 +214,25 @@ class Ledger:
             how = keys_of(roots, table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
             coverage_ms = [_milliseconds(coverage_s) for coverage_s in table["coverage_s"].to_pylist()]
             embedding = keys_of(roots, table["embedding_trunk"].to_pylist())
-            place = keys_of(table["uri"].to_pylist())
-            model = keys_of(table["model_fingerprint"].to_pylist(), table["vote"].to_pylist())
-            columns = [how, place, np.array(coverage_ms, np.int64), embedding, model]
-            return np.stack([*columns, table["size"].to_numpy(), _microseconds(table["mtime"])], axis=1)
+            mtime_us = _microseconds(table)
+            content = keys_of(table["size"].to_pylist(), mtime_us.tolist())
+            covered = np.array(coverage_ms, np.int64)
+            return np.stack([how, _roots(table), covered, embedding, content, mtime_us], axis=1)
 
         how = ["uri", "size", "mtime", "model_fingerprint", "vote", "coverage_s", "embedding_trunk"]
         results = _read_keys(dataset, RESULTS_DIR, heard, how)
         rejected, unread = (
             _read_keys(
-                dataset, REJECTS_DIR, lambda table: _versions(table)[:, np.newaxis], ["size", "mtime"], counts=counts
+                dataset,
+                REJECTS_DIR,
+                lambda table: np.stack([_versions(table), _roots(table)], axis=1),
+                ["uri", "size", "mtime"],
+                counts=counts,
             )
-            for counts in (lambda error: not is_transient(error), is_transient)
+            for counts in (is_a_verdict, is_transient)
         )
-        return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), origins)
+        away = _gone(_read_keys(dataset, REJECTS_DIR, counts=Gone.__name__.__eq__), results, rejected)
+        return cls(_Known.of(*results), _Known.of(*rejected), _Known.of(*unread), away, origins)
 
     def are_tagged(
         self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
@@ -253,29 +242,12 @@ class Ledger:
         Args:
             coverage_s: at least so many seconds have to have been analysed; None for the whole track.
         """
-        roots = self.origins.of(_versions(tracks).tolist())
+        roots = self.origins.of(_versions(self._as_known(tracks)).tolist())
         analyses = keys_of(roots, [fingerprint] * len(roots), [vote] * len(roots))
         keys = keys_of(tracks["track_id"].to_pylist())
         return self.tagged.matches(keys, _ANALYSIS, analyses) & (
             self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
         )
-
-    def are_tagged_copies(
-        self, tracks: pa.Table, fingerprint: str, vote: str, coverage_s: float | None = None
-    ) -> NDArray[np.bool_]:
-        """The same of files whose size is that of the version, and whose time is it as some disks keep it.
-
-        FAT keeps every other second, SMB and archives whole ones, and FAT shifts by an hour with daylight saving time.
-        """
-        keys = keys_of(tracks["track_id"].to_pylist())
-        is_known = self.tagged.matches(keys, _HOW, keys_of([fingerprint] * len(keys), [vote] * len(keys)))
-        is_known &= self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s)
-        now_us, then_us = _microseconds(tracks["mtime"]), self.tagged.values(keys, _MTIME_US)
-        apart_us = np.abs(now_us - then_us)
-        is_same_time = np.minimum(apart_us, np.abs(apart_us - _HOUR_US)) < _COARSEST_US
-        is_whole = (now_us % _SECOND_US == 0) | (then_us % _SECOND_US == 0)
-        is_same_size = self.tagged.values(keys, _SIZE) == tracks["size"].to_numpy()
-        return is_known & is_same_size & is_same_time & is_whole
 
     def have_embedding(self, tracks: pa.Table, trunk: str, coverage_s: float | None = None) -> NDArray[np.bool_]:
         """Whether these versions of files have an embedding of this trunk.
@@ -283,15 +255,62 @@ class Ledger:
         Args:
             coverage_s: as for `are_tagged`.
         """
-        roots = self.origins.of(_versions(tracks).tolist())
+        roots = self.origins.of(_versions(self._as_known(tracks)).tolist())
         keys = keys_of(tracks["track_id"].to_pylist())
         is_there = self.tagged.matches(keys, _EMBEDDING, keys_of(roots, [trunk] * len(roots)))
         return is_there & (self.tagged.values(keys, _COVERAGE_MS) >= _milliseconds(coverage_s))
 
+    def _as_known(self, tracks: pa.Table) -> pa.Table:
+        """The same with the times that are known of the files, where a disk has rounded or shifted these."""
+        keys, mtime_us = keys_of(tracks["track_id"].to_pylist()), _microseconds(tracks)
+        known = np.where(self.tagged.knows(keys), self.tagged.values(keys, _MTIME_US), mtime_us)
+        made_keys, made = self.origins.last
+        at = find(keys, made_keys)
+        if len(made_keys):
+            size, made_us = made[at].T
+            is_made = (at >= 0) & (size == tracks["size"].to_numpy()) & are_one_time(made_us, mtime_us)
+            known = np.where(is_made, made_us, known)
+        seconds = np.where(are_one_time(known, mtime_us), known, mtime_us) / 1e6
+        return tracks.set_column(tracks.column_names.index("mtime"), "mtime", pa.array(seconds))
+
     def have_moved(self, tracks: pa.Table) -> NDArray[np.bool_]:
-        """Which tracks have a result, under another uri."""
+        """Which tracks have a result, in a library at another place, or were gone."""
         keys = keys_of(tracks["track_id"].to_pylist())
-        return self.tagged.knows(keys) & ~self.tagged.matches(keys, _URI, keys_of(tracks["uri"].to_pylist()))
+        is_elsewhere = ~self.tagged.matches(keys, _ROOT, _roots(tracks)) | (find(keys, self.gone) >= 0)
+        return self.tagged.knows(keys) & is_elsewhere
+
+    def may_be_renamed(self, tracks: pa.Table) -> NDArray[np.bool_]:
+        """Which tracks have no result that counts, but size and time of a file that has."""
+        keys = keys_of(tracks["track_id"].to_pylist())
+        contents = keys_of(tracks["size"].to_pylist(), _microseconds(tracks).tolist())
+        is_new = ~self.tagged.knows(keys) | (find(keys, self.gone) >= 0)
+        is_ours = np.fromiter((content in self.origins.made for content in contents.tolist()), bool, len(contents))
+        return is_new & (is_ours | np.isin(contents, self.tagged.rows[:, _CONTENT]))
+
+    def lost(self, listed: Keys, roots: Collection[str], *, even_all: bool = False) -> Keys:
+        """Keys of the tracks that a complete listing of their library has not; sorted.
+
+        A library is known by its root. Where most tracks of another root are in the listing, it has moved. Where none
+        of its tracks is there, it is another library, or a drive that is not mounted.
+
+        Args:
+            listed: keys of all track_ids that were found.
+            roots: of the libraries that were listed, each with its last slash.
+            even_all: those too that were gone before, and all of a library of which nothing was found.
+        """
+        keys = np.concatenate([self.tagged.keys, self.rejected.keys])
+        of_root = np.concatenate([self.tagged.rows[:, _ROOT], self.rejected.rows[:, _REJECTED_ROOT]])
+        is_there = np.isin(keys, listed)
+        counts = even_all | ~np.isin(keys, self.gone)
+        listed_roots = set(keys_of(roots).tolist())
+        lost = [np.empty(0, np.int64)]
+        for root in np.unique(of_root).tolist():
+            own = counts & (of_root == root)
+            share = is_there[own].mean() if own.any() else 0.0
+            is_listed = root in listed_roots and (share > 0 or even_all)
+            if is_listed or share > 0.5:
+                lost.append(keys[own & ~is_there])
+        return np.unique(np.concatenate(lost))
 
     def are_rejected(self, tracks: pa.Table) -> NDArray[np.bool_]:
         """Whether these versions of files were turned down for good; another model would not decode them either."""
@@ -312,14 +331,40 @@ def _milliseconds(coverage_s: float | None) -> int:
     return _ALL if coverage_s is None else round(1000 * coverage_s)
 
 
+def gone_tracks(dataset: Dataset) -> Keys:
+    """Keys of the tracks whose newest row says that the file is gone, sorted; raises LedgerError."""
+    results, rejected = (_read_keys(dataset, kind, counts=is_a_verdict) for kind in (RESULTS_DIR, REJECTS_DIR))
+    return _gone(_read_keys(dataset, REJECTS_DIR, counts=Gone.__name__.__eq__), results, rejected)
+
+
+def _gone(away: Any, results: Any, rejected: Any) -> Keys:
+    """Keys of the tracks that were last seen to be gone; each argument as `_read_keys` returns it."""
+    keys, when, *_ = away
+    last = newest(keys, when)
+    keys, when = keys[last], when[last]
+    for other, other_when, *_ in (results, rejected):
+        latest = newest(other, other_when)
+        at = find(keys, other[latest])
+        if len(latest):
+            is_newest = (at < 0) | ~not_after(when, other_when[latest][at])
+            keys, when = keys[is_newest], when[is_newest]
+    return keys
+
+
+def _roots(table: pa.Table) -> Keys:
+    """Keys of the folders or URLs that tracks are below: the uri without the track_id."""
+    uris, track_ids = table["uri"].to_pylist(), table["track_id"].to_pylist()
+    pairs = zip(uris, track_ids, strict=True)
+    return keys_of(uri[: -len(name)] if name and uri.endswith(name) else uri for uri, name in pairs)
+
+
 def _versions(table: pa.Table) -> Keys:
     """Keys of (track_id, size, mtime in microseconds); the time of a Track is in seconds."""
-    mtime_us = _microseconds(table["mtime"]).tolist()
-    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), mtime_us)
+    return keys_of(table["track_id"].to_pylist(), table["size"].to_pylist(), _microseconds(table).tolist())
 
 
-def _microseconds(mtime: pa.ChunkedArray) -> NDArray[np.int64]:
+def _microseconds(table: pa.Table) -> NDArray[np.int64]:
+    mtime = table["mtime"]
     if pa.types.is_floating(mtime.type):
         return np.rint(mtime.to_numpy() * 1e6).astype(np.int64)
-    us: NDArray[np.int64] = mtime.cast(pa.int64()).to_numpy()
-    return us
+    return np.asarray(mtime.cast(pa.int64()).to_numpy())

@@ -52,6 +52,7 @@ RESULTS = pa.schema(
         pa.field("model_id", pa.string()),
         pa.field("model_fingerprint", pa.string()),
         pa.field("vote", pa.string()),
+        pa.field("sample", pa.string()),
         *_RUN,
     ]
 )

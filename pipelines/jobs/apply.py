@@ -37,8 +37,8 @@ from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.journal import Entry, Origins
-from genrebeam.pipelines.dataset.keys import find, keys_of
-from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file
+from genrebeam.pipelines.dataset.keys import Keys, find, keys_of
+from genrebeam.pipelines.dataset.ledger import Place, gone_tracks, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
 from genrebeam.pipelines.engine.progress import MinuteLines
@@ -171,6 +171,7 @@ def batches_of_journal(dataset: Place) -> Batches:
             keys.append(keys_of(table["track_id"].to_pylist()))
             yield table
 
+    gone = gone_tracks(Dataset.at(dataset))
     _, entries = in_order(changes(), ["track_id", *journal.IN_ORDER])
     changed = np.unique(np.concatenate(keys))
     newest = newest_results_by_file(dataset, ["track_id", "uri"])
@@ -179,11 +180,16 @@ def batches_of_journal(dataset: Place) -> Batches:
     )
     track_id = operator.itemgetter("track_id")
     by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
-    where = journal.place_of(Dataset.at(dataset))
-    return Batches(len(changed), _batched(one for _, rows in by_track for one in _to_undo(list(rows), where)))
+    where, is_gone = journal.place_of(Dataset.at(dataset)), functools.partial(_is_one_of, gone)
+    jobs = (one for name, rows in by_track for one in _to_undo(list(rows), where, is_gone=is_gone(name)))
+    return Batches(len(changed), _batched(jobs))
 
 
-def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
+def _is_one_of(keys: Keys, track_id: str) -> bool:
+    return bool(find(keys_of([track_id]), keys)[0] >= 0)
+
+
+def _to_undo(rows: list[dict[str, Any]], where: str, *, is_gone: bool) -> Iterator[TagJob]:
     """What was written into one track, by the files that it was written into.
 
     Args:
@@ -192,6 +198,7 @@ def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
             nothing was written into that file: it is a copy.
         where: the dataset lies. Another file that is there is looked at only where this dataset wrote into it, and not
             one that this is a copy of: the file is the other one's.
+        is_gone: whether the track has left its library; only what is still there is put back.
     """
     place = None if "action" in rows[0] else rows.pop(0)["uri"]
     entries = [Entry.from_row(row) for row in rows]
@@ -201,6 +208,8 @@ def _to_undo(rows: list[dict[str, Any]], where: str) -> Iterator[TagJob]:
         others = {uri: ours for uri, ours in by_file.items() if ours[-1].dataset == where and not _is_gone(uri)}
         by_file = others | {place: here or entries}
     for uri, ours in by_file.items():
+        if is_gone and (local_path(uri) is None or _is_gone(uri)):
+            continue
         last = ours[-1]
         mtime_ns = last.mtime_ns_before if last.mtime_ns_after is None else last.mtime_ns_after
         yield TagJob(Track(uri, last.track_id, last.size_after, mtime_ns // 1000 / 1e6), entries=tuple(ours))

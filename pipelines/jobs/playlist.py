@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import os
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -117,9 +118,17 @@ def as_m3u8(entries: Sequence[Entry], folder: Path) -> str:
         name = entry.title or PurePosixPath(entry.track_id).stem
         shown = f"{entry.artist} - {name}" if entry.artist else name
         lines.append(f"#EXTINF:{round(entry.duration_s)},{' '.join(shown.split())}")
-        path = local_path(entry.uri)
-        lines.append(entry.uri if path is None else os.path.relpath(path, folder))
+        lines.append(_line(entry.uri, folder))
     return "\n".join(lines) + "\n"
+
+
+def _line(uri: str, folder: Path) -> str:
+    """A track as one line, whatever its name: none that reads as a comment, or as two lines."""
+    path = local_path(uri)
+    if path is None or not uri.isprintable():
+        return uri if uri.isprintable() else "file://" + urllib.parse.quote(uri)
+    text = uri if uri.startswith("file://") else os.path.relpath(path, folder)
+    return f"./{text}" if text.startswith("#") else text
 
 
 def as_json(entries: Sequence[Entry]) -> str:

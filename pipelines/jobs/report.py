@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genrebeam.features.errors import BundleError, GenrebeamError, LedgerError
+from genrebeam.features.errors import BundleError, GenrebeamError, Gone, LedgerError
 from genrebeam.model.bundle import METRICS, SHIPPED, load_config
 from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import Correction, read_corrections, words_of
@@ -187,6 +187,7 @@ def summarise(place: Place) -> Summary:
     artists: Groups = collections.defaultdict(collections.Counter)
     albums: Groups = collections.defaultdict(collections.Counter)
     blends: collections.Counter[tuple[str, str]] = collections.Counter()
+    number = itertools.count()  # decides between tracks that are equally sure
     histogram = np.zeros(_BINS, np.int64)
     uncertain: list[tuple[float, int, dict[str, Any]]] = []
     number = itertools.count()  # no two rows compare as equal, whatever their confidence
@@ -383,7 +384,7 @@ def _rejects(dataset: Any, have_result: Keys) -> list[tuple[str, int, str, list[
     newest = {row["track_id"]: (row["stage"], row["error"]) for row in rows.to_pylist()}
     by_error: dict[str, list[str]] = collections.defaultdict(list)
     for track_id, (stage, error) in newest.items():
-        if (stage, error) != ("discover", "NotAudio"):
+        if (stage, error) != ("discover", "NotAudio") and error != Gone.__name__:
             by_error[error].append(track_id)
     ordered = sorted(by_error.items(), key=lambda item: (-len(item[1]), item[0]))
     return [(error, len(ids), ADVICE.get(error, ""), ids[:_EXAMPLES]) for error, ids in ordered]

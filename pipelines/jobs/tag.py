@@ -24,7 +24,8 @@ from genrebeam.model.decision import MEAN
 from genrebeam.model.predictor import runtime_of
 from genrebeam.pipelines.dataset.dataset import REJECTS_DIR, RESULTS_DIR, Dataset
 from genrebeam.pipelines.dataset.inputs import bundle_at
-from genrebeam.pipelines.dataset.ledger import Ledger, follow
+from genrebeam.pipelines.dataset.keys import Keys, keys_of
+from genrebeam.pipelines.dataset.ledger import Ledger
 from genrebeam.pipelines.dataset.plan import (
     TrackFile,
     as_table,
@@ -34,6 +35,7 @@ from genrebeam.pipelines.dataset.plan import (
     remove_plan,
     write_plan,
 )
+from genrebeam.pipelines.dataset.presence import Placed, bury, carry, place, placing, renamed
 from genrebeam.pipelines.engine.attempts import last_line, run_until_done
 from genrebeam.pipelines.engine.launcher import run_apart
 from genrebeam.pipelines.engine.progress import Watcher, unfinished, watched
@@ -42,7 +44,7 @@ from genrebeam.pipelines.engine.waiting import wait_for
 from genrebeam.pipelines.jobs.rescore import rescore
 from genrebeam.pipelines.jobs.tag_options import TagOptions
 from genrebeam.pipelines.jobs.tag_report import TagReport, describe, versions
-from genrebeam.pipelines.library.discover import find_all
+from genrebeam.pipelines.library.discover import find_all, roots_of
 from genrebeam.pipelines.library.found import track_of
 from genrebeam.pipelines.library.reach import why_unreachable
 from genrebeam.pipelines.storage.folders import folder_at, is_local
@@ -124,6 +126,8 @@ class _Run:
         self._todo = TrackFile(scratch / "todo.parquet")
         self._watcher: Watcher | None = None
         self._sample: list[str] = []
+        self._placed: dict[str, Placed] = {}  # tracks that are elsewhere now, or back
+        self._known: dict[str, str] = {}  # tracks that are scored by their embedding, and where they are
         self._unlisted = ""  # why some file or folder could not even be looked at
         self._failures, self._alarm, self._seen = 0, _SAMPLE, set[str]()
 
@@ -186,38 +190,72 @@ class _Run:
             report.found = max(report.found, report.tagged)
 
     def _pending(self) -> Iterator[pa.Table]:
-        """The tracks to analyse. What was turned down without being opened is written to the rejects here."""
+        """The tracks to analyse. What was turned down without being opened is written to the rejects here, and so is
+        which tracks are gone, renamed or back."""
         options, report = self._options, self.report
         ledger = Ledger.read(self._dataset)
         leave_out = [Path(f) for f in (options.output, options.features_output) if f and local_path(f) is not None]
         found = find_all(
             options.libraries, leave_out=leave_out, beam_flags=options.engine.flags, exclude=options.exclude
         )
-        moved: list[pa.Table] = []
-        known: dict[str, str] = {}
+        listed, unlisted = [np.empty(0, np.int64)], set[str]()
+        fresh = [as_table([])]
         while part := list(itertools.islice(found, _FOUND)):
             options.engine.check_places(("the track", track_of(one).uri) for one in part)  # of a manifest
             report.found += len(part)
             rejections = [one for one in part if isinstance(one, Rejection)]
             self._turn_down(rejections, ledger)
+            listed.append(keys_of(track_of(one).track_id for one in part))
+            unlisted |= {one.track.track_id for one in rejections if is_transient(one.error)}
             tracks = [one for one in part if isinstance(one, Track)]
             self._sample += [one.uri for one in tracks[:: len(tracks) // _SAMPLE + 1]]
             table = as_table(tracks)
-            settled = self._settled(ledger, table)
-            copies = ledger.are_tagged_copies(table, *self._how()) & ~settled
-            settled |= copies
-            moved.append(table.filter(pa.array(settled & (ledger.have_moved(table) | copies))))
-            report.done_before += int(settled.sum())
-            can_be_scored = self._can_be_scored(ledger, table) & ~settled
-            some = table.filter(pa.array(can_be_scored))
-            known |= zip(some["track_id"].to_pylist(), some["uri"].to_pylist(), strict=True)
-            yield table.filter(pa.array(~settled & ~can_be_scored))
+            may_be_renamed = pa.array(ledger.may_be_renamed(table))
+            fresh.append(table.filter(may_be_renamed))
+            yield self._sort_out(ledger, table.filter(pc.invert(may_be_renamed)))
+        roots = roots_of(options.libraries)
+        yield from self._look_for_lost(ledger, np.concatenate(listed), roots, unlisted, pa.concat_tables(fresh))
         if options.dry_run:
-            report.from_embeddings = len(known)
+            report.from_embeddings = len(self._known)
             return
-        follow(self._dataset, moved)
-        if known:
-            report.from_embeddings = rescore(self._dataset, self._bundle, report.run_id, known, top_k=options.top_k)
+        place(self._dataset, placing(report.run_id), self._placed)
+        if self._known:
+            known, top_k = self._known, options.top_k
+            report.from_embeddings = rescore(self._dataset, self._bundle, report.run_id, known, top_k=top_k)
+
+    def _sort_out(self, ledger: Ledger, table: pa.Table) -> pa.Table:
+        """What of some tracks has to be heard; what else has to be written of the others is noted."""
+        settled = self._settled(ledger, table)
+        self.report.done_before += int(settled.sum())
+        moved = table.filter(pa.array(settled & ledger.have_moved(table)))
+        names, uris = moved["track_id"].to_pylist(), moved["uri"].to_pylist()
+        self._placed |= zip(names, map(Placed, names, uris), strict=True)
+        can_be_scored = self._can_be_scored(ledger, table) & ~settled
+        some = table.filter(pa.array(can_be_scored))
+        self._known |= zip(some["track_id"].to_pylist(), some["uri"].to_pylist(), strict=True)
+        return table.filter(pa.array(~settled & ~can_be_scored))
+
+    def _look_for_lost(
+        self, ledger: Ledger, listed: Keys, roots: set[str], unlisted: set[str], fresh: pa.Table
+    ) -> Iterator[pa.Table]:
+        """Follow renamed tracks, and write down which are gone; what of `fresh` has to be heard."""
+        dataset, report, run_id = self._dataset, self.report, placing(self.report.run_id)
+        absent = ledger.lost(listed, roots, even_all=True)
+        renames = renamed(dataset, absent, (Track(**row) for row in fresh.to_pylist()), gone=ledger.gone)
+        report.renamed = len(renames)
+        lost = ledger.lost(np.append(listed, keys_of(renames)), roots)
+        lost = np.unique(np.append(lost, keys_of(renames)))
+        if self._options.dry_run:
+            report.gone = len(lost) - len(renames)
+        else:
+            carry(dataset, run_id, renames)
+            report.gone, report.unlisted = bury(dataset, run_id, lost, renames, unlisted)
+        new = as_table(renames.values())
+        under_old_names = (dataclasses.replace(track, track_id=old) for old, track in renames.items())
+        settled = self._settled(ledger, as_table(under_old_names))
+        report.done_before += int(settled.sum())
+        yield new.filter(pa.array(~settled))
+        yield self._sort_out(ledger, fresh.filter(pc.invert(pc.is_in(fresh["uri"], value_set=new["uri"]))))
 
     def _turn_down(self, rejections: list[Rejection], ledger: Ledger) -> None:
         report = self.report

@@ -27,7 +27,9 @@ class TagReport:
     were opened and are no audio by name or content, `done_before` what earlier runs had settled; the rest was analysed:
     `tagged` or `rejected`. Of the tagged ones `from_embeddings` were not heard again: learned words were scored by what
     an earlier run had kept of them. Of the rejected ones `will_retry` were not the files' fault: the same command tries
-    them again. `reason` is why a run failed. In a dry run, `to_analyse` are the tracks that a run would analyse.
+    them again. `renamed` tracks were found under a new name, `gone` ones are no longer in the library, and `unlisted`
+    ones were below a folder or link that could not be followed. `reason` is why a run failed. In a dry run,
+    `to_analyse` are the tracks that a run would analyse.
     """
 
     run_id: str
@@ -35,6 +37,9 @@ class TagReport:
     status: str = "running"
     found: int = 0
     done_before: int = 0
+    renamed: int = 0
+    gone: int = 0
+    unlisted: int = 0
     not_audio: int = 0
     companions: int = 0
     tagged: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from genrebeam.pipelines.library.ignore import Ignore
 from genrebeam.pipelines.library.manifest import is_manifest, parts_of, read_manifest
 from genrebeam.pipelines.library.remote import find_remote
 from genrebeam.pipelines.library.walk import expand_glob, walk
-from genrebeam.pipelines.storage.places import local_path, must_be_named
+from genrebeam.pipelines.storage.places import local_path, must_be_named, path_uri
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,19 @@ class Discovery:
 
     tracks: tuple[Track, ...]
     rejections: tuple[Rejection, ...]
+
+
+def roots_of(libraries: Sequence[str]) -> set[str]:
+    """The folders and URLs whose files are all found: uri and a slash, before the track_id. Others list a part."""
+    roots = set()
+    for library in libraries:
+        path = local_path(library)
+        if path is None:
+            roots.add(library.rstrip("/") + "/")
+        elif path.expanduser().is_dir() and not (is_manifest(library) and parts_of(path.expanduser())):
+            root = os.path.join(path.expanduser().absolute(), "")
+            roots |= {path_uri(root).rstrip("/") + "/", "file://" + urllib.parse.quote(os.fsencode(root))}
+    return roots
 
 
 def discover(

@@ -117,8 +117,9 @@ def _manifest_rows(path: Path) -> Iterator[tuple[str, str]]:
 def _text(path: Path) -> TextIO:
     """A text file in UTF-8 or UTF-16; bytes that are no UTF-8 stay what they are, as in names of files."""
     with path.open("rb") as binary:
-        is_wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    encoding, errors = ("utf-16", "replace") if is_wide else ("utf-8-sig", "surrogateescape")
+        start = binary.read(2)
+    wide = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-16-le" if start[1:] == b"\0" else ""
+    encoding, errors = (wide, "replace") if wide else ("utf-8-sig", "surrogateescape")
     return path.open(encoding=encoding, errors=errors, newline="\n")
 
 
@@ -126,6 +127,8 @@ def _csv_rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
     """Rows of a table with commas, semicolons or tabs, as its first line has them."""
     csv.field_size_limit(2**31 - 1)
     first = file.readline()
+    if first.lower().startswith("sep="):  # spreadsheets' own way to name the delimiter
+        first = file.readline()
     delimiter = max(",;\t", key=first.count)
     names = [name.strip().casefold() for name in next(csv.reader([first], delimiter=delimiter), ["none"])]
     _must_have_uri(names, path)

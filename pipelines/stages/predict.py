@@ -23,6 +23,7 @@ from genrebeam.model.predictor import BatchedScorer, BundlePredictor, Predictor
 from genrebeam.pipelines.dataset.inputs import bundle_at
 from genrebeam.pipelines.dataset.schema import tag_columns, track_columns
 from genrebeam.pipelines.engine.progress import end_with_engine, report_finished
+from genrebeam.pipelines.library.samples import sample_of_track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +144,7 @@ def result_row(
         "model_id": config.model_id,
         "model_fingerprint": config.model_fingerprint,
         "vote": config.vote,
+        "sample": sample_of_track(features.track),
         "run_id": config.run_id,
         "processed_at": dt.datetime.now(dt.timezone.utc),
     }

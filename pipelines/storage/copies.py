@@ -19,6 +19,12 @@ from genrebeam.pipelines.storage.folders import folder_at, is_local
 from genrebeam.pipelines.storage.places import local_path
 
 _BLOCK = 1 << 20
+_LONGEST_SUFFIX = 16  # what is longer is no suffix but a name with a full stop in it
+
+
+def _suffix(uri: str) -> str:
+    suffix = os.path.splitext(uri)[1]
+    return suffix if len(os.fsencode(suffix)) <= _LONGEST_SUFFIX else ""
 
 
 @functools.cache
@@ -52,7 +58,7 @@ def local_copy(uri: str) -> Iterator[Path]:
         yield path
         return
     # The suffix is kept: a few of mutagen's readers look at it.
-    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
+    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=_suffix(uri)) as copy:
         if objects.is_object(uri):
             objects.read(uri, copy.file)
         else:
@@ -73,7 +79,7 @@ def copy_to_hear(uri: str, *, whole: bool) -> Iterator[tuple[Path, Fill | None]]
             yield path, None
         return
     size = objects.stat(uri).size
-    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=os.path.splitext(uri)[1]) as copy:
+    with tempfile.NamedTemporaryFile(prefix="genrebeam-", suffix=_suffix(uri)) as copy:
         os.truncate(copy.name, size)
 
         def fill(start: int, stop: int) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from genrebeam.features.errors import ChangedMeanwhile, TagError, UnreadableFile, UsageError
+from genrebeam.features.errors import ChangedMeanwhile, TagError, Unreachable, UnreadableFile, UsageError
 from genrebeam.pipelines.storage import objects
 from genrebeam.pipelines.storage.places import local_path, must_be_named
 
@@ -52,7 +52,12 @@ class Folder(Protocol):
         """A file to read and seek in. Raises OSError."""
 
     def new(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """A path to write to; what is there at the end becomes the file, in place of another. Raises OSError."""
+        """A path to write to; what is there at the end becomes the file, in place of another.
+
+        Raises:
+            Unreachable: there is no space.
+            OSError: it cannot be written for another reason.
+        """
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there. Raises OSError."""
@@ -80,6 +85,11 @@ def folder_at(place: str | os.PathLike[str] | Folder) -> Folder:
         scheme = text.partition("://")[0]
         raise UsageError(f"{text}: results are written to local folders, s3:// and gs://, not to {scheme}://")
     return _LocalFolder(os.path.abspath(path.expanduser()))
+
+
+def has_no_space(error: OSError) -> bool:
+    """Whether disk or quota are used up. Arrow says so in words only."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def is_local(folder: Folder) -> bool:
@@ -156,6 +166,10 @@ class _LocalFolder(_Base):
             sync(partial)
             partial.replace(folder / name)
             sync(folder)
+        except OSError as error:
+            if not has_no_space(error):
+                raise
+            raise Unreachable(f"{folder}: no space left; make some, and run the same command again") from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ from genrebeam.features.config import FrontEnd
 from genrebeam.features.errors import LedgerError
 from genrebeam.features.schema import AudioInfo, FileTags, Rejection, Track, TrackFeatures
 from genrebeam.model.predictor import PlaceholderPredictor
+from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.ledger import Ledger, newest_results
 from genrebeam.pipelines.dataset.schema import REJECTS, RESULTS, reject_row
 from genrebeam.pipelines.stages.predict import TagConfig, result_row
@@ -151,3 +152,14 @@ def test_only_what_the_file_is_to_blame_for_hides_a_result_and_settles_a_track(t
     add(tmp_path, "b", [reject_row(Rejection(track(), "extract", error, "why"), "b", at(2))], REJECTS)
     assert len(newest_results(tmp_path)) == (0 if is_final else 1)
     assert Ledger.read(tmp_path).is_rejected(track()) is is_final
+
+
+def test_a_merge_loses_no_column_of_a_newer_version(tmp_path):
+    for name in ("run-aa", "run-bb"):
+        add(tmp_path, name, [result(track(name), 1)], RESULTS)
+    file = tmp_path / "results" / "run-aa.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("mood", pa.array(["happy"] * len(table))), file)
+    Dataset.at(tmp_path).merge("results")
+    assert pq.read_table(file)["mood"].to_pylist() == ["happy"]
+    assert len(newest_results(tmp_path)) == 2

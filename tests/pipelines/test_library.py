@@ -63,6 +63,13 @@ def test_linked_folders_are_followed(library, tmp_path):
     assert "link/x.mp3" in ids(discover([str(library)]))
 
 
+def test_a_folder_goes_by_its_own_name_and_not_by_that_of_a_link(library):
+    before = ids(discover([str(library)]))
+    for link in ("Zz", "0 first", ".38 Special/deeper"):
+        (library / link).symlink_to(library / "A")
+    assert ids(discover([str(library)])) == before
+
+
 def test_what_systems_leave_behind_is_not_music(library):
     for name in ("._1.mp3", ".DS_Store", "@eaDir/1.mp3/SYNOAUDIO_01APIC_03.mp3"):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
