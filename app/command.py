@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from genrebeam.features.errors import UsageError
+from genrebeam.features.errors import UsageError, how_to_install
 from genrebeam.pipelines.commands.options import model_option
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart")
@@ -53,7 +53,7 @@ def command(
     Only this machine can reach it, unless --host says otherwise.
     """
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
-        raise UsageError("the application needs FastAPI and Uvicorn: pip install 'genrebeam[app]'")
+        raise UsageError(f"the application needs FastAPI and Uvicorn: {how_to_install('app')}")
     # Arrow's own pools keep the memory that reading a catalog has needed for a moment.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     listening = _listen(host, port)

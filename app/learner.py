@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from genrebeam.features.errors import GenrebeamError
+from genrebeam.features.errors import GenrebeamError, how_to_install
 from genrebeam.pipelines.jobs.learn import LearnOptions, learn_words
 
 
@@ -23,7 +23,7 @@ def main() -> None:
         print(json.dumps({"error": str(error)}))
         return
     except ImportError as error:
-        print(json.dumps({"error": f"learning needs the package {error.name}: pip install 'genrebeam[train]'"}))
+        print(json.dumps({"error": f"learning needs the package {error.name}: {how_to_install('train')}"}))
         return
     plain = {field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "bundle"}
     plain["figures"] = [dataclasses.asdict(one) for one in report.figures]

@@ -25,7 +25,7 @@ from genrebeam.pipelines.dataset.corrections import words_of
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR
 from genrebeam.pipelines.engine.runner import usable_cores
 from genrebeam.pipelines.jobs.apply import ApplyReport, Batches, batches_of_journal, batches_of_results, new_run, work
-from genrebeam.pipelines.tags.policy import Decision, Outcome, Prediction, TagPolicy, decide, read_names
+from genrebeam.pipelines.tags.policy import Outcome, Prediction, TagPolicy, WriteDecision, decide_write, read_names
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import same
 
@@ -98,12 +98,12 @@ def preview(view: CatalogView, wanted: Wish, labels: Sequence[str]) -> Preview:
     known = frozenset(by_key.values())
     policy = dataclasses.replace(wanted.tags, min_confidence=0.0, max_unknown=1.0, max_genres=len(known) + 1)
 
-    def decided(words: tuple[str, ...], is_corrected: bool, current: TagValues) -> Decision:
+    def decided(words: tuple[str, ...], is_corrected: bool, current: TagValues) -> WriteDecision:
         genres = tuple((word, 1.0) for word in words)
-        return decide(current, Prediction(genres, "", "", _EPOCH, corrected=is_corrected, labels=known), policy)
+        return decide_write(current, Prediction(genres, "", "", _EPOCH, corrected=is_corrected, labels=known), policy)
 
     @functools.cache
-    def decided_anew(words: tuple[str, ...], is_corrected: bool, file_genre: str) -> Decision:
+    def decided_anew(words: tuple[str, ...], is_corrected: bool, file_genre: str) -> WriteDecision:
         return decided(words, is_corrected, TagValues(words_of(file_genre)))
 
     outcomes: collections.Counter[Outcome] = collections.Counter()

@@ -1,7 +1,8 @@
 """A child process with limits for work on files that is not trusted: C libraries crash, hang and balloon.
 
-It answers one request after the other. What it dies of costs that request, after a second try in a fresh child: the
-parent raises a TrackError. A child that is alone ends, because its input does. It imports what its work needs.
+It answers one request after the other. If it dies, the request is tried once more in a new child; if that one dies
+too, the parent raises a TrackError. When the parent ends, the child's standard input closes, and the child ends. It
+imports what its work needs.
 
 A child that has not answered is never asked again, and each message bears the number of its request, so no request gets
 the answer to another one.
@@ -60,9 +61,9 @@ class Child:
     """One child process, started when it is first needed. Threads take turns; a fork starts a child of its own.
 
     Args:
-        work: "module:name" of a function from `setup` to a function from a request to an iterator. That yields any
-            number of bytes and at last the answer. Requests and answers are JSON.
-        setup: keyword arguments, JSON.
+        work: "module:name" of a factory. It is called with `setup` and returns a function, which takes a request and
+            yields any number of bytes objects and then the answer. Requests and answers are JSON.
+        setup: keyword arguments of the factory, JSON.
         stall_s: seconds it may stay without yielding anything.
         memory_bytes: address space it may use.
     """
@@ -90,7 +91,8 @@ class Child:
 
         Raises:
             TrackError: what the work raises; and, where it happens to a second child too, DecoderCrashed, DecoderHung
-                or DecoderOutOfMemory, and DecoderKilled, DecoderStalled or NotEnoughMemory, which pass.
+                or DecoderOutOfMemory; or DecoderKilled, DecoderStalled or NotEnoughMemory, after which a later run may
+                succeed.
             DecoderUnavailable: no child can be started.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""Streaming decoders behind one function: libsndfile first, FFmpeg for what it cannot read, or not to the end.
+"""Streaming decoders behind one function: libsndfile, and FFmpeg for files that it cannot open or stops reading early.
 
 The choice is made by content: a file's suffix is never looked at. Both decoders deliver blocks of
 bounded size, so a ten-hour mix needs no more memory than a song.
@@ -24,7 +24,7 @@ from genrebeam.features.filling import FillingFile, StoredFile, buffered
 
 _BLOCK_SAMPLES = 1 << 16
 
-# libsndfile's names to the field's (FFmpeg's) names.
+# libsndfile's names to FFmpeg's.
 _CONTAINERS = {"WAVEX": "wav", "RF64": "wav", "WAV": "wav"}
 _CODECS = {
     "MPEG_LAYER_I": "mp1",
@@ -43,8 +43,8 @@ _FFMPEG_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matros
 _FFMPEG_CODECS = {"mp3float": "mp3", "mp2float": "mp2", "mp1float": "mp1"}
 # A stream damaged here and there is still music; one that is nothing but damage must end.
 _TOLERATED_BAD_PACKETS = 1000
-# libsndfile's names of formats that it may leave before their end: at damage, at a length guessed from the first frame
-# (MP3 without a Xing header), at the end of the first of several chained streams.
+# libsndfile's names of formats in which it may stop before the end of the file: at damage, at a length guessed from the
+# first frame (MP3 without a Xing header), at the end of the first of several chained streams.
 _STREAMED = {"MPEG", "MP3", "OGG", "FLAC"}
 _TAIL_BYTES = 1 << 16  # between the last sound and the end: tags, and what a decoder had not asked for
 _MPEG_TAIL_BYTES = 1 << 12  # libmpg123 asks for all there is, so more than small tags is sound that it gave up on
@@ -91,9 +91,9 @@ class AudioStream:
     """An open audio file: what it is, its blocks in order, and how much of it they are.
 
     Attributes:
-        length_s: how long it is by its header; 0.0 where that cannot be told or trusted.
-        stretch: from a second of the file on so many seconds, by seeking: one block, shorter where the file ends or is
-            damaged. Raises RuntimeError, ValueError or OSError. Blocks are not to be taken any more then.
+        length_s: how long it is by its header; 0.0 where that is unknown or cannot be trusted.
+        stretch: `stretch(at_s, duration_s)` seeks and decodes one block, which is shorter where the file ends or is
+            damaged. Raises RuntimeError, ValueError or OSError. `blocks` must not be read after calling it.
 
     The rate and channel count of a block may differ from those of the stream (some MP3 and Ogg files
     change them on the way); each block carries its own.

@@ -64,7 +64,7 @@ class IsolatedExtractor:
         """A file's log-Mel, uint8 [frames, mel_bands], what it was decoded from, and what its tags say.
 
         Args:
-            fill: for a file of the right length with nothing in it: writes the bytes from one offset up to another.
+            fill: `fill(start, stop)` fetches these bytes into the file, which has its length and no content yet.
 
         Raises:
             TrackError: what `genrebeam.features.extract.extract` raises, and what became of two children in a row, as
@@ -86,7 +86,7 @@ def hearing(
 ) -> Callable[[tuple[str, bool]], Iterator[Any]]:
     """The child's work: a path to its levels as bytes, and the AudioInfo and the FileTags as the answer.
 
-    With the path comes whether the file has to be filled first, where it is read.
+    A request is (path, is_filling). If `is_filling`, the parent fetches bytes of the file when they are first read.
     """
     stream_log_mel = named(function)
     read_tags = named(tag_reader) if tag_reader else lambda file: FileTags()

@@ -2,9 +2,9 @@
 
 A folder with `model.keras` (uint8 levels in, logits out), `config.json` (labels, front end, calibration,
 fingerprint, where it came from) and, for people, `metrics.json` and `MODEL_CARD.md` (model/evaluate.py
-writes those two). `embedding.npz` says what an embedding is (model/embedding.py); `network.tflite` is both of them for
-processors (model/lite.py); a bundle whose words were learned on top of another one's network has that network, and
-`head.npz` in place of its answers. Reading the configuration needs no TensorFlow.
+writes those two). `embedding.npz` is the projection to embeddings (model/embedding.py); `network.tflite` holds network
+and projection for CPUs (model/lite.py). A bundle made by `genrebeam learn` copies the network of another bundle; the
+weights in `head.npz` replace its genre outputs. Reading the configuration needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -218,8 +218,9 @@ def save(
 
     Args:
         embedding: as `genrebeam.model.embedding.fit_projection` gives it.
-        music: log-Mels of tracks, uint8 [frames, mel_bands], on which the exported network is compared with the other.
-            Without any, and with another backend of Keras than TensorFlow, it is not exported: TensorFlow runs it.
+        music: log-Mels of tracks, uint8 [frames, mel_bands], to compare the exported network with the Keras model.
+            If there are none, or Keras runs on another backend than TensorFlow, nothing is exported: TensorFlow runs
+            the bundle.
 
     Raises:
         BundleError: the model does not take the front end's chunks or does not answer one logit per label.
@@ -249,9 +250,9 @@ def save(
 
 
 def with_export(bundle: Bundle, network: keras.Model, music: Sequence[NDArray[np.uint8]]) -> Bundle:
-    """Write `network.tflite` beside the files of a bundle; returns what `save_config` has to be told then.
+    """Write `network.tflite` beside the files of a bundle; returns the bundle to give to `save_config`.
 
-    Where its answers are too often others, the bundle goes without.
+    If its answers differ too often from those of the Keras model, the bundle is marked as not exported.
 
     Args:
         network, music: as for `save`.
@@ -403,7 +404,7 @@ def _make_portable(file: Path) -> None:
 
 
 def _check_shape(file: Path, network: keras.Model, labels: tuple[str, ...] | None, front_end: FrontEnd) -> None:
-    """Whether a network fits a front end, and its answers the labels; None where somebody else answers."""
+    """Whether a network fits a front end, and its outputs the labels; None if a head supplies the outputs."""
     takes, gives = tuple(network.input_shape), tuple(network.output_shape)
     segment = (front_end.chunk_step_frames, front_end.mel_bands)
     if takes[1:] != (None, *segment):

@@ -1,4 +1,4 @@
-"""From what a predictor says of a track's chunks, or from its stored embedding, to what is said of the track."""
+"""Turns a predictor's answers for the chunks of a track, or its stored embedding, into the genres of the track."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def decide(
 
 
 def score_stored(embeddings: NDArray[np.int8], space: EmbeddingSpace, head: Head, calibration: Calibration) -> Scores:
-    """What a head says of tracks by their stored embeddings: int8 [tracks, size] to float32 [tracks, genres + 1].
+    """Scores of tracks by stored embeddings and a learned head: int8 [tracks, size] to float32 [tracks, genres + 1].
 
-    That is what `genrebeam learn` judges and calibrates, so it decides also where a track is heard anew.
+    `genrebeam learn` evaluates and calibrates exactly these scores, so `decide` uses them for newly decoded tracks too.
     """
     return chunk_scores(head.logits(space.restored(embeddings)), calibration)
 

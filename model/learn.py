@@ -1,6 +1,7 @@
-"""Words learned over embeddings: a linear head of one-vs-rest logistic regressions, judged on groups it has not heard.
+"""Words learned over embeddings: a linear head of one-vs-rest logistic regressions, with cross-validation.
 
-Arrays in, arrays out; where the words come from is pipelines/jobs/learn.py. scikit-learn does the fitting.
+No group (artist and album) is in both training and test data. Arrays in, arrays out; where the words come from is
+pipelines/jobs/learn.py. scikit-learn does the fitting.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _Z = 1.96  # of a 95 % interval
 
 @dataclasses.dataclass(frozen=True)
 class LearnConfig:
-    """What is asked of a word before it is learned.
+    """Requirements that a word must meet.
 
     Attributes:
-        min_tracks, min_groups: of a word; one with fewer is counted and left out.
+        min_tracks, min_groups: words with fewer are reported and not learned.
         precision: at which each word's threshold and recall are reported.
         keep_all: learn words too that cannot be heard.
 
@@ -75,7 +76,7 @@ class WordFigures:
         recall: share of its tracks for which it is the first answer.
         precision: share of the tracks with it as the first answer that have it; None where it never is.
         precision_low, precision_high: 95 % interval of that (Wilson 1927).
-        threshold: score from which on `LearnConfig.precision` of the tracks have the word; None where that is nowhere.
+        threshold: lowest score from which on the precision is `LearnConfig.precision`; None if there is none.
         recall_there: share of its tracks that reach the threshold.
     """
 
@@ -216,7 +217,7 @@ def learn(
 
 
 def rescaled(head: Head, scale: float) -> Head:
-    """A head over stored bytes as one over the components that they stand for (`EmbeddingSpace.restored`)."""
+    """Convert a head over int8 embeddings into one over the components themselves (`EmbeddingSpace.restored`)."""
     return Head((head.kernel / scale).astype(np.float32), head.bias)
 
 
@@ -293,7 +294,7 @@ def worth_asking(embeddings: NDArray[np.int8], groups: Sequence[str], count: int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Standardised:
-    """Bytes as numbers with mean 0 whose deviations are 1 on average: one scale for all components, no whitening."""
+    """Embeddings centred by component, divided by one scale: the mean standard deviation is 1, without whitening."""
 
     values: NDArray[np.float32]
     mean: NDArray[np.float32]

@@ -138,7 +138,7 @@ class TensorFlowNetwork:
             for gpu in _gpus():
                 tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
-            pass  # TensorFlow is running already: whoever started it has decided
+            pass  # TensorFlow is running already, with the settings of what started it
         network, projection = load_network(bundle), bundle.projection()
         if projection is not None:
             from genrebeam.model.network import with_knowledge

@@ -27,7 +27,7 @@ from genrebeam.pipelines.tags.change import keep, with_genre, with_kept
 from genrebeam.pipelines.tags.model import Container, Source, Splice, Tag
 from genrebeam.pipelines.tags.parse import parse_source
 from genrebeam.pipelines.tags.patch import PatchedSource, former, restored
-from genrebeam.pipelines.tags.policy import Outcome, Prediction, decide
+from genrebeam.pipelines.tags.policy import Outcome, Prediction, decide_write
 from genrebeam.pipelines.tags.read import TagValues, read_tags
 from genrebeam.pipelines.tags.sniff import Kind, sniff
 from genrebeam.pipelines.tags.words import same
@@ -290,7 +290,7 @@ def _is_one_of(version: Version, versions: Collection[Version]) -> bool:
 
 def _goal_of_apply(job: TagJob, run: ApplyRun, current: TagValues, original: Original) -> _Goal:
     assert job.prediction
-    decision = decide(current, job.prediction, run.options.tags)
+    decision = decide_write(current, job.prediction, run.options.tags)
     known, put_over = _is_one_of(original.version, job.versions), None
     if not known and current.provenance and (original.size, None) in job.versions:
         known, put_over = True, (job.track.size, round(job.track.mtime * 1e6))

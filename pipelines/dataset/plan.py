@@ -55,7 +55,7 @@ def plan_name(run_id: str, *, is_local: bool) -> str:
     """What a run calls its plan in the dataset's folder.
 
     Local workers end with their driver, so what a killed one leaves serves nobody (`remove_old_plans`). Workers
-    elsewhere may outlive it, and whoever runs a template comes later still.
+    elsewhere may outlive it, and a template is run later still.
     """
     return f"{_LOCAL if is_local else _REMOTE}{run_id}.parquet"
 

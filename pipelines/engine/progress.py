@@ -33,12 +33,12 @@ _OURS: set[str] = set()  # files that this process watches itself: a lone worker
 
 
 def report_started(path: str | None, track_id: str) -> None:
-    """Say that a track is in hand. Called in worker processes; does nothing where nobody watches."""
+    """Report that work on a track has begun. Called in worker processes; does nothing without a watched file."""
     _say(path, {"begin": track_id})
 
 
 def report_finished(path: str | None, track_id: str, *, duration_s: float = 0.0, rejected: bool = False) -> None:
-    """Say that a track is through."""
+    """Report that work on a track has ended."""
     _say(path, {"end": track_id, "duration_s": round(duration_s, 3), "rejected": rejected})
 
 
@@ -59,7 +59,7 @@ def _say(path: str | None, what: dict[str, Any]) -> None:
         finally:
             os.close(descriptor)
     except OSError:
-        pass  # a full disk will be reported by whoever writes results
+        pass  # what writes results will report a full disk
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ class LearnOptions:
     Attributes:
         results: the folder that `genrebeam tag` has filled. output: where the bundle goes, a local folder.
         labels: a table of words, as for `genrebeam shards`, in place of corrections and tags.
-        model: the bundle whose embeddings the rows have, where it does not ship.
+        model: the bundle that made the stored embeddings; only needed if it does not ship.
         names: as TagPolicy has them, from words in tags to the words to learn.
         useless: words that say nothing.
     """
@@ -94,8 +94,8 @@ class Catalog:
     Attributes:
         embeddings: int8 [tracks, size].
         words: of each track, cleaned; none where nobody has said any.
-        groups: artist and album together, else the folder: what must not be on both sides of a judgement.
-        spellings: words that were taken for one, by the one that stands for them.
+        groups: artist and album together, else the folder; tracks of one group are never in both training and test.
+        spellings: by the chosen spelling of a word, the other spellings that were merged into it.
         others: rows that have no embedding, or one of another trunk.
     """
 
@@ -273,8 +273,8 @@ def spelled_alike(words: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...
 def together(track_ids: Sequence[str], people: Sequence[tuple[str | None, str | None]]) -> list[str]:
     """The group of each track: everything that an artist or an album connects; the folder where neither is known.
 
-    An album is its name in its folder. Where compilations connect a large part of a library with each other, albums
-    connect nothing.
+    An album is identified by its name and its folder. Where albums would link a large part of a library (compilations),
+    they are ignored.
     """
     for use_albums in (True, False):
         parent: dict[str, str] = {}

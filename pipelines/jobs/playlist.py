@@ -35,9 +35,9 @@ class PlaylistOptions:
     """A validated command line of `genrebeam playlist`.
 
     Attributes:
-        like: track_ids or paths: the most similar tracks by other names come first.
+        like: track_ids or paths of the tracks to start from; the most similar tracks follow.
         genres: words, in any spelling. folder: the beginning of track_ids.
-        min_confidence: of the genre; for a genre that a person said it is 1.
+        min_confidence: lowest confidence of the genre; a correction counts as 1.
         count: of tracks, at most. hours: of music, at most, in place of that.
         per_artist, per_album: tracks of each, at most; 0 for any number.
 
@@ -136,14 +136,14 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 
 def as_nsp(options: PlaylistOptions, name: str) -> str:
-    """A rule for Navidrome's smart playlists, which looks at the tags of files: genres only.
+    """A rule for Navidrome's smart playlists, which looks at tags and paths: genres, and a folder.
 
     Raises:
-        UsageError: something else than genres is asked for, which no rule can say.
+        UsageError: something is asked for that no rule can say.
     """
-    if options.like or not options.genres or options.min_confidence:
+    if options.like or not options.genres or options.min_confidence or options.hours:
         raise UsageError(
-            "--format nsp is a rule over genres in tags: give --genre, and neither --like nor a confidence"
+            "--format nsp is a rule over genres in tags: give --genre, and neither --like, --min-confidence nor --hours"
         )
     rule: dict[str, Any] = {"any": [{"is": {"genre": spelled(genre)}} for genre in options.genres]}
     if options.folder:

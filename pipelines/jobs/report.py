@@ -32,7 +32,7 @@ from genrebeam.pipelines.dataset.dataset import (
 from genrebeam.pipelines.dataset.keys import Keys, find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, newest_results_by_file, read_rows
 from genrebeam.pipelines.tags.colours import colour_of
-from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide, spelled
+from genrebeam.pipelines.tags.policy import Prediction, TagPolicy, decide_write, spelled
 from genrebeam.pipelines.tags.read import TagValues
 from genrebeam.pipelines.tags.words import same
 
@@ -318,7 +318,7 @@ def _count_blends(table: pa.Table, blends: collections.Counter[tuple[str, str]])
 
 @dataclasses.dataclass(frozen=True)
 class _Left:
-    """A file as the newest change of ours has left it; of the provenance only what `decide` looks at."""
+    """A file as the newest change of ours has left it; of the provenance only what `decide_write` looks at."""
 
     at: dt.datetime
     values: TagValues
@@ -373,7 +373,7 @@ def _count_plan(
         spoken = {same(label): label for label in labels}
         genres = tuple((spoken.get(same(word), word), float(is_sure)) for word in words)
         heard = Prediction(genres, "", "", when, corrected=is_said, labels=labels)
-        plan[decide(TagValues(now, provenance), heard, policy).outcome.value] += count
+        plan[decide_write(TagValues(now, provenance), heard, policy).outcome.value] += count
 
 
 def _rejects(dataset: Any, have_result: Keys) -> list[tuple[str, int, str, list[str]]]:

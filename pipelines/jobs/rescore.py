@@ -1,4 +1,4 @@
-"""Learned words for tracks whose rows hold an embedding of the same trunk: nothing is heard again, no engine starts."""
+"""Scores learned words from stored embeddings of the same trunk: no audio is decoded, and no engine starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genrebeam.pipelines.dataset.ledger import newest_results_by_file
 from genrebeam.pipelines.dataset.schema import RESULTS
 
 _ROWS = 50_000  # at a time
-# What a row of words alone cannot say: nobody listened to the chunks.
+# Null in rows that were scored from an embedding: there are no scores of chunks.
 _UNHEARD = ("chunk_scores", "chunk_starts_s")
 
 
@@ -30,7 +30,7 @@ def embeddings_of(table: pa.Table) -> NDArray[np.int8]:
 
 
 def rescore(dataset: Dataset, bundle: Bundle, run_id: str, places: Mapping[str, str], *, top_k: int) -> int:
-    """Add a row in the words of a bundle for each of these tracks, from its newest row.
+    """For each track, add a result with the labels of this bundle, from its newest row.
 
     Args:
         bundle: one with a head.

@@ -1,4 +1,4 @@
-"""What `genrebeam tag` does: find, leave out what is done, work off the rest, sum up."""
+"""What `genrebeam tag` does: find the tracks, skip those that are done, process the rest, report."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def tag(options: TagOptions, console: Console) -> TagReport:
     dataset = Dataset.at(options.output)
     if options.dry_run:
         with _scratch() as scratch:
-            return _Run(options, bundle, dataset, started, scratch).looked()
+            return _Run(options, bundle, dataset, started, scratch).dry_run()
     with contextlib.ExitStack() as stack:
         stack.enter_context(dataset.lock())
         remove_old_plans(dataset.folder)
@@ -133,7 +133,7 @@ class _Run:
 
     @contextlib.contextmanager
     def reported(self) -> Iterator[None]:
-        """Keep run-*.json true, whatever happens, from the moment that something was found to do it on."""
+        """Keep run-*.json up to date whatever happens, once there is something to process."""
         report = self.report
         try:
             yield
@@ -147,7 +147,7 @@ class _Run:
                 report.sum_up(self._dataset)
                 self._save()
 
-    def looked(self) -> TagReport:
+    def dry_run(self) -> TagReport:
         """Count what a run would do; write nothing."""
         report = self.report
         for table in self._pending():
@@ -278,11 +278,11 @@ class _Run:
         return done if options.retry_rejects else done | ledger.are_rejected(tracks)
 
     def _how(self) -> tuple[str, str, float | None]:
-        """What has to have made a result that counts: model, vote, coverage."""
+        """The settings that a stored result must match to count as done: model, vote, coverage."""
         return self._bundle.fingerprint, self._options.vote, self._options.limits.coverage_s
 
     def _can_be_scored(self, ledger: Ledger, tracks: pa.Table) -> NDArray[np.bool_]:
-        """Which tracks need not be heard for words that were learned over the embeddings that they have."""
+        """Tracks whose stored embedding is enough to score the learned words, without decoding."""
         options, space = self._options, self._bundle.embedding
         if not self._bundle.has_head or space is None or options.vote != MEAN or options.features_output:
             return np.zeros(len(tracks), bool)
@@ -338,14 +338,14 @@ class _Run:
             run_apart(
                 _run_watched,
                 job,
-                look=self._look,
+                look=self._end_if_unreachable,
                 forks=options.engine.forks(runtime_of(job.bundle), "genrebeam.pipelines.graph"),
             )
         finally:
-            if not options.engine.writes_template:  # whoever runs the template reads the plan
+            if not options.engine.writes_template:  # those who run the template read the plan
                 remove_plan(folder, job.plan)
 
-    def _look(self) -> None:
+    def _end_if_unreachable(self) -> None:
         """While workers work: end the run where many tracks could not be read, and none can."""
         for _, table in self._dataset.named_tables(REJECTS_DIR, ["error"], run_id=self.report.run_id, seen=self._seen):
             self._failures += sum(map(is_transient, table["error"].to_pylist()))

@@ -96,43 +96,43 @@ class Outcome(str, enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decision:
+class WriteDecision:
     """What one file should say. `values` is None unless the outcome is WRITE."""
 
     outcome: Outcome
     values: TagValues | None = None
 
 
-def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision:
+def decide_write(current: TagValues, heard: Prediction, policy: TagPolicy) -> WriteDecision:
     """Decide on one file.
 
     A file whose provenance shows that its genre is still ours is treated as it was before: the values that we
     added do not count as the user's.
     """
     if policy.policy == "none":
-        return Decision(Outcome.NOTHING)
+        return WriteDecision(Outcome.NOTHING)
     known = heard.unknown <= policy.max_unknown
     sure = [(label, score) for label, score in heard.genres if known and score >= policy.min_confidence]
     sure = sure[: policy.max_genres]
     ours = _named(heard.genres, policy, heard.labels) if heard.corrected else _named(sure, policy)
     if not ours:
-        return Decision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
+        return WriteDecision(Outcome.UNSURE if heard.genres and not sure else Outcome.NOTHING)
     if current.written and current.written != current.genres and policy.respect_edits:
-        return Decision(Outcome.EDITED)
+        return WriteDecision(Outcome.EDITED)
     theirs = [g for g in current.genres if g not in current.added and not is_useless(g, policy.useless)]
     if policy.policy == "fill" and theirs:
         said = heard.corrected and {same(genre) for genre in theirs} != {same(genre) for genre in ours}
-        return Decision(Outcome.HELD if said else Outcome.KEPT)
+        return WriteDecision(Outcome.HELD if said else Outcome.KEPT)
     if policy.policy == "merge":
         there = {key for genre in theirs for key in keys(genre)}
         ours = {name: score for name, score in ours.items() if not keys(name) & there}
         if not ours:
-            return Decision(Outcome.SAME)
+            return WriteDecision(Outcome.SAME)
         genres = (*theirs, *ours)
     else:
         genres = tuple(ours)
     if genres == current.genres:
-        return Decision(Outcome.SAME)
+        return WriteDecision(Outcome.SAME)
     provenance = {
         "model": (heard.model,),
         **({"fingerprint": (heard.fingerprint,)} if heard.fingerprint else {}),
@@ -140,7 +140,7 @@ def decide(current: TagValues, heard: Prediction, policy: TagPolicy) -> Decision
         "confidence": tuple(f"{name} {score:.2f}" for name, score in ours.items()),
         "date": (heard.when.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),),
     }
-    return Decision(Outcome.WRITE, TagValues(genres, provenance))
+    return WriteDecision(Outcome.WRITE, TagValues(genres, provenance))
 
 
 def _named(

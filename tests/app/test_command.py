@@ -49,7 +49,7 @@ def test_a_bundle_that_is_none_is_one_line(one_line, tmp_path):
 def test_without_fastapi_there_is_advice(one_line, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else find(name))
-    assert "pip install 'genrebeam[app]'" in one_line()
+    assert "pip install '.[app]'" in one_line()
 
 
 def free_port() -> int:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from genrebeam.features.errors import UsageError
 from genrebeam.model.bundle import SHIPPED, load_config
 from genrebeam.pipelines.tags.policy import (
-    Decision,
     Outcome,
     Prediction,
     TagPolicy,
-    decide,
+    WriteDecision,
+    decide_write,
     is_useless,
     read_names,
     same,
@@ -33,12 +33,12 @@ def heard(*genres: tuple[str, float], fingerprint: str = "fp") -> Prediction:
     return Prediction(genres, "model", fingerprint, WHEN)
 
 
-def decided(current: tuple[str, ...] | TagValues, what: Prediction, **options: Any) -> Decision:
+def decided(current: tuple[str, ...] | TagValues, what: Prediction, **options: Any) -> WriteDecision:
     values = current if isinstance(current, TagValues) else TagValues(current)
-    return decide(values, what, TagPolicy(**options))
+    return decide_write(values, what, TagPolicy(**options))
 
 
-def genres(decision: Decision) -> tuple[str, ...] | None:
+def genres(decision: WriteDecision) -> tuple[str, ...] | None:
     return decision.values.genres if decision.values else None
 
 
@@ -168,13 +168,13 @@ def test_any_genre_is_survived_and_settles(current: list[str], policy: str, labe
     """Whatever stands in a file: nothing useful is lost by fill or merge, and a second run changes nothing."""
     options = TagPolicy(policy=policy)
     before = TagValues(tuple(current))
-    decision = decide(before, heard((label, 1.0)), options)
+    decision = decide_write(before, heard((label, 1.0)), options)
     if decision.values is None:
         return
     useful = [genre for genre in current if not is_useless(genre, options.useless)]
     if policy != "overwrite":
         assert [genre for genre in decision.values.genres if genre in useful] == useful
-    assert decide(decision.values, heard((label, 1.0)), options).outcome is not Outcome.WRITE
+    assert decide_write(decision.values, heard((label, 1.0)), options).outcome is not Outcome.WRITE
 
 
 @settings(deadline=None)
