@@ -16,6 +16,7 @@ from genrebeam.app.numbers import figures_of, numbers, rejected
 from genrebeam.app.served import Served, clock, shown
 from genrebeam.features.errors import UsageError
 from genrebeam.model.voting import MIN_CONFIDENCE
+from genrebeam.pipelines.tags.colours import named_colours
 
 PAGES = (
     ("/", "Catalog"),
@@ -69,7 +70,11 @@ def page(template: str, served: Served | None, here: str, **values: Any) -> HTML
     has_catalog = served is not None and served.catalog is not None
     pages = [one for one in PAGES if has_catalog or one[0] in _WITHOUT_CATALOG]
     place = str(served.catalog) if served is not None and served.catalog is not None else ""
-    return HTMLResponse(_templates().get_template(template).render(pages=pages, here=here, place=place, **values))
+    return HTMLResponse(
+        _templates()
+        .get_template(template)
+        .render(pages=pages, here=here, place=place, colours=named_colours(), **values)
+    )
 
 
 def sentence(why: str, status: int) -> HTMLResponse:

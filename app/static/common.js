@@ -62,18 +62,24 @@ export function clock(seconds) {
   return minutes < 60 ? `${minutes}:${tail}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${tail}`;
 }
 
-// A genre has one colour everywhere. Names always stand beside colours. Other genres get one by their letters.
-const COLOURS = {
-  blues: "#2f6db5", classical: "#8c6bb1", country: "#b8860b", disco: "#d77cc0", electronic: "#17a2b8", folk: "#7a9a3a", "hip-hop": "#d95f02",
-  jazz: "#7b3294", latin: "#e0b020", metal: "#7c858d", "new age": "#66c2a5", pop: "#e7298a", reggae: "#1b9e77", "r&b": "#9a6a2f",
-  rock: "#c0392b", "world music": "#5e81ac",
-};
+// A genre has one colour everywhere: this does what pipelines/tags/colours.py does, with its colours, which base.html.j2
+// hands over. Names always stand beside colours.
+const COLOURS = JSON.parse(document.getElementById("colours").textContent);
+const NOT_WRITTEN = /[^\p{L}\p{N}]/gu;
 
 export function colourOf(genre) {
-  const name = genre.toLowerCase();
-  let hash = 0;
-  for (const char of name) hash = (hash * 31 + char.codePointAt(0)) >>> 0;
-  return COLOURS[name] ?? `hsl(${(hash * 137.508) % 360} 60% ${[38, 48, 58][hash % 3]}%)`;
+  const key = genre.normalize("NFKD").toLowerCase().replaceAll("&", "and").replace(NOT_WRITTEN, "");
+  return COLOURS[key] ?? ownColour(key || genre.trim());
+}
+
+function ownColour(key) {
+  let crc = ~0; // CRC-32, as zlib has it
+  for (const byte of new TextEncoder().encode(key)) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  const number = ~crc >>> 0;
+  return `hsl(${number % 360} 50% ${40 + (Math.floor(number / 360) % 40)}%)`;
 }
 
 export const dot = (genre) => {

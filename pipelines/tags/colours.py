@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import zlib
 
-from genrebeam.pipelines.tags.words import same
+from genrebeam.pipelines.tags.words import SYNONYMS, same
 
 # Each has a lightness of its own, so grey print tells them apart, and the colour-blind can. Genres that are often heard
 # together are far apart. Names stand beside colours all the same.
@@ -27,6 +27,11 @@ _COLOURS = {
     "newage": "#457bb6",
     "world": "#595684",
 }
+
+
+def named_colours() -> dict[str, str]:
+    """The colours of the known genres by the letters of each spelling, for programs that cannot call `colour_of`."""
+    return _COLOURS | {spelling: _COLOURS[key] for spelling, key in SYNONYMS.items() if key in _COLOURS}
 
 
 def colour_of(genre: str) -> str:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 # What people write for the same genre, as `letters` leaves it. Only words that mean the same; no hierarchy.
-_SYNONYMS = {
+SYNONYMS = {
     "rap": "hiphop",
     "hiphoprap": "hiphop",
     "raphiphop": "hiphop",
@@ -36,7 +36,7 @@ def letters(text: str) -> str:
 def same(genre: str) -> str:
     """A key that is equal for spellings and synonyms of one genre."""
     key = letters(genre)
-    return _SYNONYMS.get(key, key) or genre.strip()
+    return SYNONYMS.get(key, key) or genre.strip()
 
 
 def keys(genre: str) -> set[str]:

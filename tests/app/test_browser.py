@@ -23,6 +23,7 @@ from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.dataset.corrections import read_corrections, write_down_all
 from genrebeam.pipelines.dataset.dataset import Dataset
 from genrebeam.pipelines.dataset.schema import RESULTS
+from genrebeam.pipelines.tags.colours import colour_of
 from genrebeam.pipelines.tags.read import read_genres
 
 pytest.importorskip("fastapi", reason="SKIPPED: the application, for want of FastAPI (pip install 'genrebeam[app]')")
@@ -393,6 +394,20 @@ def test_pages_follow_the_systems_colours_and_fit_a_phone(open_page, path, schem
     light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (light > 128) is (scheme == "light")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_genres_have_the_colours_that_reports_and_pictures_give_them(open_page):
+    page = open_page("/hear")
+    words = ["Hip-Hop", "hiphop", "Rap", "R&B", "New Age", "pop", "Zouk", "Früher Jazz", "演歌", "!!!"]
+    script = """words => import("/static/common.js").then(({ colourOf }) => words.map(word => {
+        const box = document.createElement("i");
+        box.style.color = colourOf(word);
+        return box.style.color.match(/\\d+/g).map(Number);
+    }))"""
+    seen = page.evaluate(script, words)
+    for word, there in zip(words, seen, strict=True):
+        here = [int(colour_of(word)[at : at + 2], 16) for at in (1, 3, 5)]
+        assert all(abs(a - b) <= 1 for a, b in zip(here, there, strict=True)), word  # browsers round by themselves
 
 
 def test_only_this_machine_can_reach_it(server):
