@@ -120,7 +120,8 @@ def _text(path: Path) -> TextIO:
         start = binary.read(2)
     wide = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-16-le" if start[1:] == b"\0" else ""
     encoding, errors = (wide, "replace") if wide else ("utf-8-sig", "surrogateescape")
-    return path.open(encoding=encoding, errors=errors, newline="\n")
+    newline = "" if path.suffix.lower() == ".csv" else "\n"  # names in lists may hold a carriage return
+    return path.open(encoding=encoding, errors=errors, newline=newline)
 
 
 def _csv_rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
@@ -130,9 +131,9 @@ def _csv_rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
     if first.lower().startswith("sep="):  # spreadsheets' own way to name the delimiter
         first = file.readline()
     delimiter = max(",;\t", key=first.count)
-    names = [name.strip().casefold() for name in next(csv.reader([first], delimiter=delimiter), ["none"])]
-    _must_have_uri(names, path)
     try:
+        names = [name.strip().casefold() for name in next(csv.reader([first], delimiter=delimiter), ["none"])]
+        _must_have_uri(names, path)
         for row in csv.DictReader(file, names, delimiter=delimiter):
             if uri := original(row["uri"] or ""):
                 yield uri, original(row.get("track_id") or "")

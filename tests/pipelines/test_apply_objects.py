@@ -368,7 +368,7 @@ def test_tag_write_and_tag_again(bucket: Any, tmp_path: Path) -> None:
     tag = ("tag", bucket.url("Music"), "--output", out, "--max-reject-share", "1", "--workers", "1")
     write = ("--write-tags", "fill", "--yes", "--min-confidence", "0", "--max-unknown", "1")
     shown = shown_by(*tag, *write)
-    assert "tagged 3" in shown and "rejected 1 1 NotAudio" in shown and "changed 2 kept 1" in shown
+    assert "tagged 3" in shown and "rejected 1 1 NotAudio" in shown and "changed 2 have another genre 1" in shown
     rows = pq.read_table(out / "results").to_pylist()
     assert {row["track_id"]: row["genre_before"] for row in rows} == {"0.mp3": [], "1.flac": ["Jazz"], "2.m4a": []}
     changed = {name for name, data in before.items() if bucket.read(name) != data}

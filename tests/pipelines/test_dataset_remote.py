@@ -33,7 +33,7 @@ from genrebeam.pipelines.jobs import tag
 from genrebeam.pipelines.storage import folders, objects
 from genrebeam.pipelines.storage.folders import folder_at
 
-PER_RUN = ["run_id", "processed_at", "uri", "mtime"]
+PER_RUN = ["run_id", "processed_at", "uri", "mtime", "sample"]  # the last one of local files only
 
 
 @pytest.fixture(params=["s3", "gs"])

@@ -70,6 +70,12 @@ def test_a_path_with_dots_in_it_names_the_same_tracks(tmp_path: Path, monkeypatc
     assert [track.track_id for track in discover(["../list.txt"]).tracks] == ["Plain.flac"]
 
 
+def test_a_table_with_the_line_ends_of_old_macs(tmp_path: Path) -> None:
+    songs = music(tmp_path)
+    (tmp_path / "list.csv").write_bytes("uri\rJ\xf3ga.flac\rPlain.flac\r".encode())
+    assert uris(tmp_path / "list.csv") == songs
+
+
 def test_a_list_from_a_mac_finds_files_whose_names_are_composed(tmp_path: Path) -> None:
     songs = music(tmp_path)
     (tmp_path / "list.txt").write_text("Jo\u0301ga.flac\n", encoding="utf-8")
@@ -113,6 +119,7 @@ def test_a_folder_of_parquet_files_is_one_manifest(tmp_path: Path) -> None:
     [
         ("list.csv", b"name,genre\nx,y\n", "needs a column `uri`; this one has name, genre"),
         ("list.csv", b"", "needs a column `uri`"),
+        ("list.csv", b"\r\x01", "needs a column `uri`"),
         ("list.parquet", b"not Parquet", "not a readable Parquet file"),
     ],
 )
