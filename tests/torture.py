@@ -35,7 +35,7 @@ from rich.console import Console  # noqa: E402
 from genrebeam.pipelines.apply.options import ApplyOptions  # noqa: E402
 from genrebeam.pipelines.dataset import journal  # noqa: E402
 from genrebeam.pipelines.engine.runner import LOCAL_RUNNER  # noqa: E402
-from genrebeam.pipelines.jobs.apply import apply_results, undo_results  # noqa: E402
+from genrebeam.pipelines.jobs import apply as jobs  # noqa: E402
 from genrebeam.pipelines.tags.policy import TagPolicy  # noqa: E402
 from genrebeam.pipelines.tags.read import read_tags  # noqa: E402
 
@@ -67,24 +67,23 @@ def leftovers(music: Path) -> list[str]:
     return [p.name for p in music.iterdir() if p.name.startswith(".genrebeam-")]
 
 
-def in_child(act: object, output: Path, kill_after_s: float | None) -> bool:
-    """Run apply or undo in a child process; True if it ended by itself."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            act(output, OPTIONS, console=Console(quiet=True))  # type: ignore[operator]
-            code = 0
-        finally:
-            os._exit(code)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return False
-    assert os.WEXITSTATUS(status) == 0, "a run ended with an error"
-    return True
+def in_child(act: str, output: Path, kill_after_s: float | None) -> bool:
+    """Run apply or undo in a fresh process, which has no threads but its own; True if it ended by itself.
+
+    Args:
+        act: name of a function of genrebeam.pipelines.jobs.apply.
+        kill_after_s: from the moment that it begins to work.
+    """
+    command = [sys.executable, str(Path(__file__)), "--act", act, str(output)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        if kill_after_s is not None:
+            time.sleep(kill_after_s)
+            child.kill()
+        code = child.wait()
+    assert code in (0, -signal.SIGKILL), f"a run ended with exit code {code}"
+    return code == 0
 
 
 def on_engine(rng: random.Random, counts: Counter[str], output: Path, kill_after_s: float | None) -> bool:
@@ -123,8 +122,8 @@ def torture(folder: Path, *, kills: int, copies: int, seed: int, engine: bool = 
     music, output = build(folder, copies)
     old = state(music)
     counts: Counter[str] = Counter(files=len(old))
-    undo = functools.partial(in_child, undo_results, output)
-    apply = functools.partial(*((on_engine, rng, counts) if engine else (in_child, apply_results)), output)
+    undo = functools.partial(in_child, "undo_results", output)
+    apply = functools.partial(*((on_engine, rng, counts) if engine else (in_child, "apply_results")), output)
     took = {apply: timed(apply), undo: 0.0}
     new = state(music)
     took[undo] = timed(undo)
@@ -171,7 +170,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=None, help="where to build the library  [default: the temporary one]"
     )
+    parser.add_argument("--act", nargs=2, help=argparse.SUPPRESS)  # what a child does
     arguments = parser.parse_args()
+    if arguments.act:
+        act, output = arguments.act
+        print("ready", flush=True)
+        getattr(jobs, act)(output, OPTIONS, console=Console(quiet=True))
+        return
     print(f"seed {arguments.seed}")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         counts = torture(
