@@ -18,6 +18,7 @@ import click
 
 from genrebeam.features.errors import UsageError, how_to_install
 from genrebeam.pipelines.commands.options import model_option
+from genrebeam.pipelines.commands.reader import has_desktop
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
@@ -82,7 +83,7 @@ def command(
                 "Nothing is encrypted.",
                 err=True,
             )
-        if not no_browser and _has_browser():
+        if not no_browser and has_desktop():
             threading.Timer(0.3, webbrowser.open, [address]).start()
         with quiet_libraries(results or "genrebeam-app", debug=debug):
             _run(make_app(served, token=token, max_upload_mb=max_upload), listening, debug=debug)
@@ -101,15 +102,6 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}, port {port}: {error.strerror or error}; try another --port"
         ) from error
     return listening
-
-
-def _has_browser() -> bool:
-    """Whether a browser would open in a window and not in this terminal."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.name == "nt") or _is_mac()
-
-
-def _is_mac() -> bool:
-    return os.uname().sysname == "Darwin"
 
 
 def _run(app: object, listening: socket.socket, *, debug: bool) -> None:

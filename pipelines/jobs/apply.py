@@ -37,7 +37,7 @@ from genrebeam.pipelines.dataset import journal
 from genrebeam.pipelines.dataset.corrections import read_corrections
 from genrebeam.pipelines.dataset.dataset import CORRECTIONS_DIR, JOURNAL_DIR, Dataset, existing
 from genrebeam.pipelines.dataset.journal import Entry, Origins
-from genrebeam.pipelines.dataset.keys import Keys, find, keys_of
+from genrebeam.pipelines.dataset.keys import find, keys_of
 from genrebeam.pipelines.dataset.ledger import Place, gone_tracks, newest_results_by_file
 from genrebeam.pipelines.dataset.ordered import in_order
 from genrebeam.pipelines.dataset.schema import RESULTS
@@ -171,7 +171,7 @@ def batches_of_journal(dataset: Place) -> Batches:
             keys.append(keys_of(table["track_id"].to_pylist()))
             yield table
 
-    gone = gone_tracks(Dataset.at(dataset))
+    gone = set(gone_tracks(Dataset.at(dataset)).tolist())
     _, entries = in_order(changes(), ["track_id", *journal.IN_ORDER])
     changed = np.unique(np.concatenate(keys))
     newest = newest_results_by_file(dataset, ["track_id", "uri"])
@@ -180,13 +180,9 @@ def batches_of_journal(dataset: Place) -> Batches:
     )
     track_id = operator.itemgetter("track_id")
     by_track = itertools.groupby(heapq.merge(places, entries, key=track_id), track_id)
-    where, is_gone = journal.place_of(Dataset.at(dataset)), functools.partial(_is_one_of, gone)
-    jobs = (one for name, rows in by_track for one in _to_undo(list(rows), where, is_gone=is_gone(name)))
+    where = journal.place_of(Dataset.at(dataset))
+    jobs = (one for name, rows in by_track for one in _to_undo(list(rows), where, is_gone=hash(name) in gone))
     return Batches(len(changed), _batched(jobs))
-
-
-def _is_one_of(keys: Keys, track_id: str) -> bool:
-    return bool(find(keys_of([track_id]), keys)[0] >= 0)
 
 
 def _to_undo(rows: list[dict[str, Any]], where: str, *, is_gone: bool) -> Iterator[TagJob]:

@@ -6,7 +6,6 @@ excludes by `--exclude` or by a file `.genrebeamignore`, in the language of Git'
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import re
@@ -104,12 +103,10 @@ def lines_of(folder: str) -> str | None:
         UsageError: it is there and cannot be read: without it, what it excludes would be tagged.
     """
     path = os.path.join(folder, IGNORE_FILE)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return file.read()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}; what it excludes is not known") from error
-    return None
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; what it excludes is not known") from error

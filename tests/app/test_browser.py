@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 import tagfiles
+from browser import CHROMIUM, MARKS, sync_api
 from commandline import GENREBEAM, ROOT
 
 from genrebeam.model.bundle import DEFAULT, load_config
@@ -27,14 +27,7 @@ from genrebeam.pipelines.tags.colours import colour_of
 from genrebeam.pipelines.tags.read import read_genres
 
 pytest.importorskip("fastapi", reason="SKIPPED: the application, for want of FastAPI (pip install 'genrebeam[app]')")
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="SKIPPED: the browser test, for want of Playwright (pip install 'genrebeam[test]')"
-)
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="SKIPPED: the browser test, for want of a browser (apt install chromium)"),
-]
+pytestmark = MARKS
 PATIENCE_MS = 30_000  # on a busy machine
 SONGS = ["Artist/first.mp3", "Artist/second [x]_*.flac", "Other/third.wav", "gone.mp3"]
 ODD = "Mötley <b>$HOME$<i>/![x](a) & 'q'.ogg"

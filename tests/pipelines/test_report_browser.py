@@ -1,24 +1,17 @@
 """The report in a browser: on a phone, in print, and sorted by a click."""
 
 import os
-import shutil
 
 import pytest
 import tagfiles
+from browser import CHROMIUM, MARKS, sync_api
 
 from genrebeam.features.schema import Track
 from genrebeam.model.bundle import DEFAULT, load_config
 from genrebeam.pipelines.dataset.dataset import RESULTS_DIR, Dataset
 from genrebeam.pipelines.jobs.report import summarise, to_html
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="SKIPPED: the browser test, for want of Playwright (it is in the extra `test`)"
-)
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="SKIPPED: the browser test, for want of a browser (apt install chromium)"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
